@@ -1,0 +1,177 @@
+"The planner: units, intervals, hostile input, and the published anchors of 6ND."
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from hyperlex_nb import planner
+from hyperlex_nb.planner import Estimate, Route, bootstrap, library, page_tokens, reading
+
+positive = st.floats(1e-6, 1e6)
+
+@st.composite
+def estimates(draw, unit='a'):
+    low, value, high = sorted(draw(st.tuples(positive, positive, positive)))
+    return Estimate(value, low, high, unit)
+
+
+@pytest.mark.parametrize('bad', [-1, 0, float('nan'), float('inf'), -float('inf'), None, 'много', '5', True, [1], 1e45])
+def test_estimate_refuses(bad):
+    with pytest.raises(ValueError, match='value='): Estimate(bad)
+
+
+def test_estimate_refuses_a_value_outside_its_interval():
+    with pytest.raises(ValueError, match='between low=6 and high=7'): Estimate(5, 6, 7)
+    with pytest.raises(ValueError, match='low=nan'): Estimate(5, float('nan'), 7)
+
+
+@given(estimates('a'), estimates('b'), st.floats(0, 1), st.floats(0, 1))
+def test_interval_holds_every_product_and_quotient(x, y, s, t):
+    a, b = x.low + s * (x.high - x.low), y.low + t * (y.high - y.low)
+    for e, truth in ((x * y, a * b), (x / y, a / b), (x / x, a / a)):
+        assert e.low * (1 - 1e-9) <= truth <= e.high * (1 + 1e-9)
+        assert e.low <= e.value <= e.high
+
+
+@given(estimates('a/b'), estimates('b/c'))
+def test_units_cancel(x, y):
+    assert (x * y).unit == 'a/c'
+    assert (x / x).unit == ''
+    assert planner._units((1 / x).unit) == planner._units('b/a')
+
+
+@pytest.mark.parametrize('text', ['', '1', 'a', 'a/b', 'a*b/c', 'FLOP/s/gpu', '1/s', 'a*a/b/b'])
+def test_units_round_trip(text):
+    assert planner._units(planner._text(planner._units(text))) == planner._units(text)
+
+
+def test_adding_and_joining_need_one_unit():
+    with pytest.raises(ValueError, match="cannot add 'page' to 'byte'"): Estimate(1, unit='byte') + Estimate(1, unit='page')
+    with pytest.raises(ValueError, match="cannot join 'page' with 'byte'"): Estimate(1, unit='byte') | Estimate(1, unit='page')
+
+
+@given(estimates(), estimates())
+def test_either_covers_both(x, y):
+    e = x | y
+    assert e.low <= min(x.low, y.low) and max(x.high, y.high) <= e.high and e.low <= e.value <= e.high
+    assert (e.low, e.high) == ((y | x).low, (y | x).high)
+
+
+def test_sources_are_carried_and_listed_once():
+    a, b = Estimate(1, source='A'), Estimate(2, source='B')
+    assert (a * b * a).source == 'A; B'
+
+
+def test_bootstrap_covers_the_truth_about_95_percent():
+    rng, hits = np.random.default_rng(0), 0
+    for i in range(200):
+        words = rng.integers(50, 500, 60)
+        e = bootstrap(words * rng.normal(12, 1.5, 60), words, reps=300, seed=i)
+        hits += e.low <= 12 <= e.high
+    assert 175 <= hits <= 199
+
+
+def test_bootstrap_resamples_documents_not_words():
+    "The same text cut into 10 copies of each document must not look like more evidence than it is."
+    rng = np.random.default_rng(1)
+    words = rng.integers(100, 200, 30); size = words * rng.normal(12, 2, 30)
+    one = bootstrap(size, words)
+    ten = bootstrap(size * 10, words * 10)
+    assert math.isclose(one.value, ten.value) and math.isclose(one.low, ten.low)
+
+
+def test_bootstrap_is_reproducible():
+    args = np.arange(1, 40) ** 1.5, np.arange(1, 40)
+    assert bootstrap(*args, seed=3) == bootstrap(*args, seed=3)
+    assert bootstrap(*args, seed=3) != bootstrap(*args, seed=4)
+
+
+@pytest.mark.parametrize('top, bottom, why', [([1], [1], 'at least 2'), ([], [], 'at least 2'), ([1, 2], [1], 'same number'), ([1, 2], [1, 0], 'above 0'),
+                                              ([1, float('nan')], [1, 1], 'finite'), ([1, -2], [1, 1], 'finite'), ([1, float('inf')], [1, 1], 'finite')])
+def test_bootstrap_refuses(top, bottom, why):
+    with pytest.raises(ValueError, match=why): bootstrap(top, bottom)
+
+
+@pytest.mark.parametrize('call, name', [(lambda x: library(x), 'books'), (lambda x: reading(x, 30), 'per_week'), (lambda x: reading(1, x), 'years'),
+                                        (lambda x: Route(gpus=x), 'gpus'), (lambda x: Route().gpus_for(x), 'months'), (lambda x: page_tokens(['а' * 9999] * 3, len, x), 'size')])
+@pytest.mark.parametrize('bad', [-1, 0, float('nan'), 1e30, None, 'сто'])
+def test_one_error_names_the_parameter_and_its_range(call, name, bad):
+    with pytest.raises(ValueError, match=f'{name}=.*expected a number from .* to '): call(bad)
+
+
+def test_reading_the_seeds_claim():
+    books = reading(Estimate(1.5, 1, 2, 'book/week'), 30)
+    assert (round(books.low), round(books.high)) == (1565, 3131) and books.unit == 'book'
+
+
+def test_library_units_and_order():
+    e = library(20_000)
+    assert e.unit == 'GB' and 5 < e.low < e.value < e.high < 20
+    assert 'PG-19' in e.source and 'assumed' in e.source
+
+
+def test_library_of_real_works_leaves_short_ones_out():
+    works = ['я' * 100_000, 'я' * 120_000, 'стих', '']
+    e = library(2, works)
+    assert math.isclose(e.value, 2 * 110_000 * 2 / 1e9) and e.n == 2
+    with pytest.raises(ValueError, match='at least 2'): library(2, ['стих'] * 10)
+    with pytest.raises(ValueError, match='at least 2'): library(2, [])
+
+
+def test_pages_are_whole_and_sizes_add_up():
+    texts = ['я' * 4000, 'я' * 1800, 'я' * 1799]
+    mean, single = page_tokens(texts, len, 1800)
+    assert mean.value == 1800 and single.n == 3 and mean.n == 2
+    with pytest.raises(ValueError, match='hold a full page'): page_tokens(['да'], len)
+
+
+def test_page_tokens_agree_with_the_ratio():
+    rng = np.random.default_rng(0)
+    texts = [' '.join('я' * k for k in rng.integers(1, 12, 4000)) for _ in range(5)]
+    mean, single = page_tokens(texts, lambda t: len(t.split()), 1800)
+    ratio = sum(len(t.split()) for t in texts) / (sum(map(len, texts)) / 1800)
+    assert abs(mean.value - ratio) < 2 and single.low < mean.value < single.high
+
+
+@pytest.mark.parametrize('N, D, flops', [(70e9, 1.4e12, 5.88e23), (405e9, 15.6e12, 3.79e25), (174.6e9, 300e9, 3.14e23)])
+def test_6nd_anchors(N, D, flops):
+    r = replace(Route(), params=Estimate(N, unit='parameter'), size=Estimate(D, unit='byte'), token_bytes=Estimate(1, unit='byte/token'))
+    assert abs(r.flops.value / flops - 1) < .01 and r.flops.unit == 'FLOP'
+
+
+@pytest.mark.parametrize('name', ['Llama-3 8B', 'Llama-3 70B', 'Llama-3.1 405B', 'nanochat'])
+def test_published_hours_lie_in_the_planners_interval(name):
+    flops, hours = planner._RUNS[name]
+    r = replace(Route(), gpu='H100', gpus=1, params=Estimate(flops / 6, unit='parameter'), size=Estimate(1, unit='byte'), token_bytes=Estimate(1, unit='byte/token'))
+    months = hours / (365.25 / 12 * 24)
+    assert r.months_to_train.low * .999 <= months <= r.months_to_train.high * 1.001
+
+
+def test_route_is_monotone_and_shows_every_assumption():
+    a, b = Route(), Route(gpus=32)
+    assert math.isclose(a.months_to_train.value, 2 * b.months_to_train.value)
+    assert Route(gpu='H100').months_to_train.value < a.months_to_train.value
+    assert a.fits and not replace(a, params=Estimate(200e9, unit='parameter')).fits
+    text = str(a)
+    assert all(name in text for name in ('size', 'line', 'char_bytes', 'token_bytes', 'gpus', 'params', 'writer', 'mfu', 'decode', 'state', 'memory', 'ZeRO', 'morphllm'))
+
+
+def test_gpus_for_is_the_inverse_of_months():
+    r = Route(gpu='H100')
+    g = r.gpus_for(2)
+    assert g.unit == 'gpu' and math.isclose(g.value / 16 * 2, r.months_to_train.value, rel_tol=1e-9)
+
+
+def test_unknown_gpu_and_bare_numbers():
+    with pytest.raises(ValueError, match="gpu='TPU': expected one of A100, H100"): Route(gpu='TPU')
+    with pytest.raises(ValueError, match='expected an Estimate with a unit'): Route(params=70e9)
+
+
+def test_classics_weigh_what_the_verdict_says():
+    from hyperlex_nb.corpus import documents
+    try: texts = [d['text'] for d in documents('classics') if d['kind'] == 'prose']
+    except FileNotFoundError: pytest.skip('no shared classics on this machine')
+    e = library(20_000, texts)
+    assert 10 < e.low < e.high < 20 and e.n > 50

@@ -1,0 +1,277 @@
+"The verdicts: exact interval logic, the choice of the run, and run folders as they are left by crashes."
+import html.parser
+import json
+import math
+import os
+import shutil
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given, strategies as st
+
+from hyperlex_nb import verdicts as V
+from hyperlex_nb.verdicts import CLAIMS, Part, Verdict, Verdicts, judge, judges
+
+WORDS = 'holds', 'partly', 'fails', 'not testable', 'not measured yet'
+C10 = {'C10/books': dict(value=2348, low=1565, high=3131, unit='book'), 'C10/pace_needed': dict(value=9.6, low=6.4, high=12.8)}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    for name in ('HYPERLEX_RUN', 'HYPERLEX_RUNS'): monkeypatch.delenv(name, raising=False)
+
+
+def make(root, name, notebook='arithmetic', metrics=None, **kw):
+    path = root/name
+    path.mkdir(parents=True)
+    m = dict(id=name, notebook=notebook, status='finished', profile='smoke', seed=0, started='2026-01-01T00:00:00+00:00', notes=dict(corpus='made-up'))
+    (path/'manifest.json').write_text(json.dumps({**m, **kw}))
+    (path/'metrics.json').write_text(json.dumps(C10 if metrics is None else metrics))
+    return path
+
+
+def full_arithmetic(**kw):
+    m = {**C10, 'C09/bytes': (14, 12, 17), 'C09/road/pg19': (15, 13, 17), 'C13/books_per_day': (8, 5.5, 11), 'C13/pages': (6e6, 4e6, 1e7), 'C13/pages_needed': (3333, 2500, 5000),
+         'C12/tokens_per_page/1800/bpe': (600, 590, 610), 'C12/tokens_per_page/2500/bpe': (830, 820, 840), 'C12/bracket/1800/bytes': (3260, 3250, 3270),
+         'C20/months_to_train/70B/A100x16': (31, 8, 115), 'C20/months_to_train/200B/A100x16': (89, 24, 330), 'C20/months_to_write/A100x16': (6, .5, 90),
+         'C20/lines': (1.7e9, 1e9, 5e9), 'C20/h100_for_two_months/70B': (80, 22, 290), **kw}
+    return {k: v if isinstance(v, dict) else dict(zip(('value', 'low', 'high'), v)) for k, v in m.items() if v is not None}
+
+
+def tokens(**fertility):
+    return {f'fertility/{k}': dict(value=v, low=v * .99, high=v * 1.01, unit='token/word', n=50) for k, v in fertility.items()}
+
+
+# interval logic
+
+@pytest.mark.parametrize('low, high, closed, opened', [(3, 10, 'holds', 'holds'), (3.1, 9, 'holds', 'holds'), (2.99, 9, 'partly', 'partly'), (1, 2.99, 'fails', 'fails'),
+                                                       (9, 11, 'partly', 'holds'), (11, 12, 'fails', 'holds'), (1, 12, 'partly', 'partly'), (3, 3, 'holds', 'holds')])
+def test_whole_interval_decides(low, high, closed, opened):
+    assert Part('x', low, low, high, 3, 10).verdict == closed
+    assert Part('x', low, low, high, 3, 10, open=True).verdict == opened
+
+
+@given(st.floats(.01, 100), st.floats(1, 3), st.floats(.01, 100), st.floats(1, 10))
+def test_widening_an_interval_never_makes_a_claim_hold_or_fail(low, width, claim, range_):
+    narrow = Part('x', low, low, low * width, claim, claim * range_).verdict
+    wide = Part('x', low, low / 2, low * width * 2, claim, claim * range_).verdict
+    assert wide == narrow or wide == 'partly'
+
+
+@pytest.mark.parametrize('words, plain, baselines', [('h', 'holds', 'holds only against 0'), ('hh', 'holds', 'holds'), ('hf', 'partly', 'holds only against 0'), ('fh', 'partly', 'holds only against 1'),
+                                                     ('f', 'fails', 'fails'), ('ff', 'fails', 'fails'), ('p', 'partly', 'partly'), ('pf', 'partly', 'partly'), ('hph', 'partly', 'holds only against 0, 2')])
+def test_sum_up(words, plain, baselines):
+    where = dict(h=(4, 5), p=(2, 4), f=(1, 2))
+    parts = [Part(str(i), where[w][0], *where[w], 3, 10) for i, w in enumerate(words)]
+    assert V._sum_up(parts) == plain and V._sum_up(parts, baselines=True) == baselines
+
+
+# the claims
+
+def test_all_23_claims_and_no_run(tmp_path):
+    got = judge(tmp_path)
+    assert [v.id for v in got] == list(CLAIMS) == [f'C{i:02d}' for i in range(1, 24)]
+    assert {v.verdict for v in got if v.id != 'C23'} == {'not measured yet'}
+    assert got['C23'].verdict == 'not testable' and 'unit' in got['C23'].note
+    assert got.notes == [] and all(not v.measured and v.value is None for v in got)
+
+
+def test_arithmetic_is_judged(tmp_path):
+    make(tmp_path, 'a', metrics=full_arithmetic())
+    got = judge(tmp_path)
+    assert {k: got[k].verdict for k in ('C09', 'C10', 'C12', 'C13', 'C20')} == \
+           dict(C09='holds', C10='fails', C12='holds only against bpe', C13='fails', C20='partly')
+    v = got['C10']
+    assert (v.value, v.low, v.high, v.claim_low, v.claim_high) == (2348, 1565, 3131, 10e3, 20e3)
+    assert (v.run, v.profile, v.corpus, v.seeds) == ('a', 'smoke', 'made-up', '0')
+    assert 'train 70B on 16 A100' in got['C20'].note and 'fails' in got['C20'].note and '22-290' in got['C20'].note
+
+
+@pytest.mark.parametrize('kw, id, verdict', [
+    ({'C09/bytes': (14, 4, 17)}, 'C09', 'partly'), ({'C09/bytes': (30, 25, 40)}, 'C09', 'fails'), ({'C10/books': (12e3, 11e3, 13e3)}, 'C10', 'holds'),
+    ({'C13/pages': (1e8, 4e7, 1.2e8)}, 'C13', 'partly'), ({'C12/tokens_per_page/1800/gpt2': (1900, 1890, 1910), 'C12/tokens_per_page/2500/gpt2': (2600, 2590, 2610)}, 'C12', 'holds'),
+    ({'C12/tokens_per_page/1800/gpt2': (1900, 1890, 1910), 'C12/tokens_per_page/2500/gpt2': (4000, 3990, 4010)}, 'C12', 'holds only against bpe'),
+    ({'C12/tokens_per_page/1800/bpe': None}, 'C12', 'not measured yet'), ({'C12/tokens_per_page/2500/bpe': None}, 'C12', 'not measured yet'),
+    ({'C20/lines': None}, 'C20', 'not measured yet'), ({'C09/bytes': dict(value=float('nan'), low=1, high=2)}, 'C09', 'not measured yet'),
+    ({'C09/bytes': dict(value=14)}, 'C09', 'holds'), ({'C09/bytes': dict(value='x')}, 'C09', 'not measured yet'), ({'C09/bytes': dict(value=5, low=6, high=7)}, 'C09', 'not measured yet'),
+    ({'C09/bytes': dict(value=14, low=12, high=float('inf'))}, 'C09', 'not measured yet')])
+def test_each_arithmetic_verdict(tmp_path, kw, id, verdict):
+    make(tmp_path, 'a', metrics=full_arithmetic(**kw))
+    assert judge(tmp_path)[id].verdict == verdict
+
+
+def test_c01_names_its_baselines_and_says_what_was_judged(tmp_path):
+    make(tmp_path, 'f', 'fertility', tokens(bpe=1.9, unigram=1.95, gpt2=6.7, cl100k=3.1, o200k=1.94))
+    v = judge(tmp_path)['C01']
+    assert v.verdict == 'holds only against gpt2' and [p.name for p in v.parts] == ['gpt2', 'cl100k', 'o200k']
+    assert 'stock bpe' in v.note and 'not on morphemes' in v.note
+    assert v.parts[0].low == pytest.approx(6.7 * .99 / (1.9 * 1.01)) and v.n == 50
+
+
+def test_c01_prefers_the_paired_ratio(tmp_path):
+    m = tokens(bpe=1.9, gpt2=6.7) | {'ratio/bpe_vs_gpt2': dict(value=3.5, low=3.49, high=3.51)}
+    make(tmp_path, 'f', 'fertility', m)
+    v = judge(tmp_path)['C01']
+    assert (v.value, v.low, v.high) == (3.5, 3.49, 3.51)
+
+
+@pytest.mark.parametrize('names, why', [(dict(bpe=1.9), 'extra peers'), (dict(gpt2=6.7), 'no trained tokenizer'), ({}, 'no trained tokenizer'), (dict(bpe=0, gpt2=6.7), 'reaches 0')])
+def test_c01_without_peers_is_not_measured(tmp_path, names, why):
+    make(tmp_path, 'f', 'fertility', tokens(**names))
+    v = judge(tmp_path)['C01']
+    assert v.verdict == 'not measured yet' and why in v.note
+
+
+def test_c16_judges_the_promise_and_reports_the_rest(tmp_path):
+    m = {f'tokens_per_sentence/{k}': dict(value=x, low=x - 1, high=x + 1) for k, x in dict(bpe=25, gpt2=95).items()}
+    make(tmp_path, 'f', 'fertility', m)
+    v = judge(tmp_path)['C16']
+    assert v.verdict == 'fails' and 'gpt2 95' in v.note and v.parts[0].name.startswith('bpe')
+    shutil.rmtree(tmp_path/'f'); make(tmp_path, 'f', 'fertility', {'tokens_per_sentence/bpe': dict(value=25)})
+    assert judge(tmp_path)['C16'].verdict == 'fails'  # works with no peers
+
+
+# which run judges
+
+def test_largest_profile_then_newest(tmp_path):
+    for name, profile, started in (('a', 'smoke', '2027'), ('b', 'cpu', '2026-01'), ('c', 'cpu', '2026-02'), ('d', 'odd', '2028'), ('e', None, '2029')):
+        make(tmp_path, name, profile=profile, started=started)
+    assert judge(tmp_path)['C10'].run == 'c'
+    make(tmp_path/'reference', 'ref', profile='gpu', started='2020')
+    assert judge(tmp_path)['C10'].run == 'ref'
+
+
+def test_a_better_ranked_run_without_the_metric_gives_way_and_is_noted(tmp_path):
+    make(tmp_path, 'small'); make(tmp_path, 'large', profile='cluster', metrics={})
+    got = judge(tmp_path)
+    assert got['C10'].run == 'small' and any('large' in n for n in got.notes)
+
+
+def test_book_stages(tmp_path):
+    book = tmp_path/'book-1'
+    book.mkdir(); (book/'manifest.json').write_text(json.dumps(dict(id='book-1', kind='book', status='running')))
+    make(book, 'arithmetic')
+    for where in (tmp_path, book): assert judge(where)['C10'].run == 'book-1/arithmetic'
+    assert judge(book/'arithmetic')['C10'].run == 'arithmetic'
+
+
+def test_in_a_book_run_only_the_siblings_judge(tmp_path, monkeypatch):
+    make(tmp_path, 'elsewhere', profile='cluster')
+    book = tmp_path/'book-1'
+    book.mkdir(); (book/'manifest.json').write_text(json.dumps(dict(kind='book')))
+    make(book, 'arithmetic'); me = make(book, 'verdicts', notebook='18_verdicts', status='running')
+    monkeypatch.setenv('HYPERLEX_RUN', str(me)); monkeypatch.setenv('HYPERLEX_RUNS', str(tmp_path))
+    got = judge()
+    assert got['C10'].run == 'book-1/arithmetic' and got.notes == []
+    monkeypatch.delenv('HYPERLEX_RUN')
+    assert judge()['C10'].run == 'elsewhere'
+
+
+def test_artifacts_inside_a_run_are_not_runs(tmp_path):
+    path = make(tmp_path, 'a')
+    (path/'corpus').mkdir(); (path/'corpus'/'manifest.json').write_text('{"documents": 5}')
+    make(path, 'nested', profile='cluster')
+    got = judge(tmp_path)
+    assert got['C10'].run == 'a' and got.notes == []
+
+
+# damaged folders
+
+def cut(path): path.write_text(path.read_text()[:20])
+DAMAGE = dict(cut_manifest=lambda p: cut(p/'manifest.json'), cut_metrics=lambda p: cut(p/'metrics.json'), empty_manifest=lambda p: (p/'manifest.json').write_text(''),
+              list_metrics=lambda p: (p/'metrics.json').write_text('[1]'), list_manifest=lambda p: (p/'manifest.json').write_text('[]'), binary=lambda p: (p/'metrics.json').write_bytes(b'\xff\xfe\x00'),
+              folder=lambda p: ((p/'metrics.json').unlink(), (p/'metrics.json').mkdir()), deep=lambda p: (p/'metrics.json').write_text('[' * 100_000),
+              null=lambda p: (p/'manifest.json').write_text('null'))
+
+@pytest.mark.parametrize('how', DAMAGE)
+def test_damaged_runs_are_noted_and_passed_over(tmp_path, how):
+    make(tmp_path, 'good'); DAMAGE[how](make(tmp_path, 'bad', profile='cluster'))
+    got = judge(tmp_path)
+    assert got['C10'].run == 'good' and any(n.startswith('bad:') for n in got.notes)
+
+
+@pytest.mark.parametrize('status', ['running', 'failed', None, 5, 'scratch'])
+def test_only_finished_runs_count(tmp_path, status):
+    make(tmp_path, 'a', status=status)
+    got = judge(tmp_path)
+    assert got['C10'].verdict == 'not measured yet' and 'status' in got.notes[0]
+
+
+@pytest.mark.parametrize('kw', [dict(notebook=None), dict(notebook=['x']), dict(notes='text'), dict(notes=None), dict(parameters=[1]), dict(profile=['gpu']), dict(started=5), dict(seed=None)])
+def test_odd_manifests_never_crash(tmp_path, kw):
+    make(tmp_path, 'a', **kw); make(tmp_path, 'b')
+    assert judge(tmp_path)['C10'].verdict == 'fails'
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda x: st.lists(x, max_size=3) | st.dictionaries(st.sampled_from(['value', 'low', 'high', 'unit', 'n']), x), max_leaves=8))
+def test_any_metric_value(tmp_path_factory, metric):
+    root = tmp_path_factory.mktemp('r')
+    make(root, 'a', metrics={k: metric for k in full_arithmetic()}); make(root, 'f', 'fertility', metrics={k: metric for k in tokens(bpe=1, gpt2=2)})
+    got = judge(root)
+    assert all(v.verdict in WORDS or v.verdict.startswith('holds only against') for v in got)
+    got.to_text(), got.to_markdown(), got.to_html()
+
+
+def test_a_judge_that_breaks_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setitem(V._JUDGES, 'C10', lambda run: 1 / 0)
+    make(tmp_path, 'a')
+    v = judge(tmp_path)['C10']
+    assert v.verdict == 'not measured yet' and 'ZeroDivisionError' in v.note
+
+
+def test_missing_folder_file_and_link_loop(tmp_path):
+    (tmp_path/'x').write_text('a file')
+    os.symlink(tmp_path, tmp_path/'loop')
+    for where in (tmp_path/'nowhere', tmp_path/'x', tmp_path): assert len(judge(where)) == 23
+
+
+# adding a judge, and the tables
+
+def test_a_new_judge(tmp_path, monkeypatch):
+    monkeypatch.setattr(V, '_JUDGES', dict(V._JUDGES))
+    @judges('C02')
+    def _(run): return dict(parts=[run.part('gain', (2, 5), open=True)], price='none')
+    make(tmp_path, 'h', 'hyperlexemes', {'gain': dict(value=1.3, low=1.2, high=1.4)})
+    v = judge(tmp_path)['C02']
+    assert v.verdict == 'fails' and v.price == 'none'
+    with pytest.raises(ValueError, match="id='C24': expected one of C01"): judges('C24')
+
+
+def test_text_has_every_claim_and_number(tmp_path):
+    make(tmp_path, 'a', metrics=full_arithmetic())
+    text = judge(tmp_path).to_text()
+    assert all(id in text for id in CLAIMS) and '2,348 [1,565, 3,131] book (claimed 10,000-20,000)' in text and 'run a' in text
+
+
+class _Tags(html.parser.HTMLParser):
+    def __init__(self): super().__init__(); self.tags = []
+    def handle_starttag(self, tag, attrs): self.tags.append(tag)
+
+
+def test_tables_survive_hostile_names(tmp_path):
+    evil = '<script>alert(1)</script>|\n| x |\x1b[31m `'
+    make(tmp_path, 'a', notes=dict(corpus=evil), seed=evil, profile='smoke', metrics=full_arithmetic(**{'C10/books': dict(value=2348, low=1565, high=3131, unit=evil)}))
+    got = judge(tmp_path)
+    parser = _Tags(); parser.feed(got.to_html())
+    assert set(parser.tags) <= {'table', 'tr', 'th', 'td', 'p', 'ul', 'li'} and parser.tags.count('tr') == 24
+    lines = got.to_markdown().split('\n')
+    assert len(lines) == 25 and len({l.replace('\\|', '').count('|') for l in lines}) == 1 and '<script' not in got.to_markdown()
+    assert '\x1b' not in got.to_text()
+    json.loads(got.to_json())
+
+
+def test_figure_with_and_without_measurements(tmp_path):
+    import matplotlib; matplotlib.use('agg')
+    assert 'Nothing measured' in judge(tmp_path).plot().axes[0].get_title()
+    make(tmp_path, 'a', metrics=full_arithmetic())
+    ax = judge(tmp_path).plot().axes[0]
+    assert ax.get_xscale() == 'log' and len(ax.get_yticks()) == 8
+    ax.figure.canvas.draw()
+
+
+def test_verdict_is_plain_data(tmp_path):
+    make(tmp_path, 'a')
+    v = judge(tmp_path)['C10']
+    assert asdict(v)['parts'][0]['value'] == 2348 and hash(v) and v == Verdict(**{k: getattr(v, k) for k in ('id', 'text', 'verdict', 'parts', 'run', 'profile', 'corpus', 'seeds', 'price', 'note')})
+    with pytest.raises(AttributeError): v.nonsense
+    assert isinstance(judge(tmp_path), Verdicts) and math.isclose(v.value, 2348)
