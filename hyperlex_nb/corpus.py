@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['documents', 'clean', 'near_duplicates', 'build', 'read', 'describe']
 
-# %% ../nbs/01_corpus.ipynb #1786983b
-import codecs, collections, concurrent.futures, errno, functools, hashlib, importlib.util, itertools, json, lzma, multiprocessing, os, re, shutil, sys, tempfile, unicodedata, zlib
+# %% ../nbs/01_corpus.ipynb #56a0f3d4
+import codecs, collections, concurrent.futures, errno, functools, hashlib, importlib.util, io, itertools, json, lzma, multiprocessing, os, re, shutil, sys, tempfile, unicodedata, warnings, zlib
 from pathlib import Path
-import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+import numpy as np, psutil, pyarrow as pa, pyarrow.parquet as pq
 from .runs import atomic
 
-# %% ../nbs/01_corpus.ipynb #167bfeb0
+# %% ../nbs/01_corpus.ipynb #cbd17005
 _SINGLE = 'cp1251', 'koi8-r', 'cp866', 'mac-cyrillic', 'iso8859-5'
 
 @functools.cache
@@ -24,7 +24,9 @@ def _weights():
         out[k, b] = 3 - .18*rank - .4*c.isupper() if rank >= 0 else -3 if c in '«»—–…№“”„°\xa0' else -10
     return out
 
-# %% ../nbs/01_corpus.ipynb #b68b8f1c
+_MIXED_CASE = re.compile('[А-ЯЁ]{2}[а-яё]|[а-яё][А-ЯЁ]')
+
+# %% ../nbs/01_corpus.ipynb #d157db90
 def _decode(data, # bytes of one document
             name): # what to call it in an error
     "The text of `data` and the encoding found; `ValueError` for a binary file."
@@ -38,17 +40,18 @@ def _decode(data, # bytes of one document
     try: return data.decode('utf-8'), 'utf-8'
     except UnicodeDecodeError: text = data.decode('utf-8', 'replace')
     if text.count('\ufffd') < .02*len(text) and np.mean(head > 127) > .1: return text, 'utf-8, damaged'
-    enc = _SINGLE[int(np.argmax(_weights() @ np.bincount(head, minlength=256)))]
+    odd = [len(_MIXED_CASE.findall(data[:65536].decode(e, 'replace'))) for e in _SINGLE]
+    enc = _SINGLE[int(np.argmax(_weights() @ np.bincount(head, minlength=256) - 5*np.array(odd)))]
     return data.decode(enc, 'replace'), enc
 
-# %% ../nbs/01_corpus.ipynb #1257bb4a
+# %% ../nbs/01_corpus.ipynb #8bd32ecc
 _FIELDS = 'text', 'work', 'author', 'title', 'kind', 'source'
 
 def _open(path):
     "A binary file object for `path`, decompressed by its suffix (gz, bz2, xz, zst)."
     import fsspec
     from fsspec.compression import compr, register_compression
-    if 'zstd' not in compr: register_compression('zstd', lambda f, **kw: pa.CompressedInputStream(f, 'zstd'), 'zst')
+    if 'zstd' not in compr: register_compression('zstd', lambda f, **kw: io.BufferedReader(pa.CompressedInputStream(f, 'zstd')), 'zst')
     return fsspec.open(str(path), 'rb', compression='infer').open()
 
 def _too_long(name, line, max_bytes):
@@ -159,7 +162,7 @@ def _find(source):
     if not files: raise ValueError(f'{path.name}: an empty corpus, no .txt, .jsonl or .parquet file in that folder')
     return files
 
-# %% ../nbs/01_corpus.ipynb #002e0cd6
+# %% ../nbs/01_corpus.ipynb #1a17ae1d
 class documents:
     "Iterate the documents of a source: dicts of text, work, author, title, kind, source (and split, where the source has one)."
     def __init__(self,
@@ -190,7 +193,7 @@ class documents:
             except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as e:
                 if self.errors == 'raise' and isinstance(e, ValueError): raise
                 if self.errors == 'raise': raise ValueError(f'{name}: cannot be read, cut short or damaged ({e})') from e
-                self.skipped.append(f'{name}: {e}')
+                self.skipped.append(str(e) if str(e).startswith(name) else f'{name}: {e}')
 
     def __iter__(self):
         self.skipped.clear(); self.encodings.clear(); self.odd.clear()
@@ -287,13 +290,13 @@ def _shingles(words, ends, n=3):
     for k in range(1, n): h[:-k] += np.where(text[k:] == text[:-k], words[k:] * _POWERS[k], np.uint64(0))
     return (_mix(h) >> np.uint64(32)).astype(np.uint32)
 
-# %% ../nbs/01_corpus.ipynb #ec7c008b
+# %% ../nbs/01_corpus.ipynb #a191eb77
 @functools.cache
 def _bands(perms, threshold):
-    "datasketch's permutations (2, perms), and its choice of bands and rows for `threshold`."
-    from datasketch import MinHash, MinHashLSH
-    lsh = MinHashLSH(threshold=threshold, num_perm=perms)
-    return MinHash(perms, scheme='affine32').permutations, lsh.b, lsh.r
+    "datasketch's permutations (2, perms), and bands so many that no pair alike in `threshold` of its places can differ in each."
+    from datasketch import MinHash
+    rows = max(1, perms // (int(perms*(1 - threshold) + 1e-9) + 1))
+    return MinHash(perms, scheme='affine32').permutations, perms // rows, rows
 
 def _minhash(shingles, starts, perms, threshold):
     "datasketch's MinHash of each segment of `shingles` that begins at `starts`: (segments, perms) uint32."
@@ -442,7 +445,7 @@ def _parallel(f, batches, procs, *args):
             if len(queue) > 2*procs: yield queue.popleft().result()
         while queue: yield queue.popleft().result()
 
-# %% ../nbs/01_corpus.ipynb #5f3ce3bd
+# %% ../nbs/01_corpus.ipynb #8e9d839f
 _SCHEMA = pa.schema([(f, pa.string()) for f in _FIELDS])
 
 class _Staged:
@@ -479,15 +482,17 @@ class _Staged:
         has, first = np.unique(owner, return_index=True)
         if len(has): whole[has] = np.minimum.reduceat(sig, first)
         self.docs.add(whole)
-        long = r['length'] >= 16
+        long, edge = r['length'] >= 16, np.diff(owner, prepend=-1) > 0
+        inner = np.where(edge | np.roll(edge, -1), 0, r['length'])[long] # a text's first and last passage change with what stands around it
         self.passages.add(sig[long])
-        self.columns['owner'].append(ids[owner[long]]); self.columns['length'].append(r['length'][long])
+        self.columns['owner'].append(ids[owner[long]]); self.columns['inner'].append(inner.astype(np.uint32))
+        self.columns['core'].append(np.bincount(owner[long], inner, len(ids)))
 
     def close(self):
         self.writer.close()
         for k, v in self.columns.items(): setattr(self, k, np.concatenate(v))
 
-# %% ../nbs/01_corpus.ipynb #f6f36b27
+# %% ../nbs/01_corpus.ipynb #5f0e8d68
 def _components(n, pairs):
     "A label for each of `n` items: items that `pairs` connect share one."
     from scipy.sparse import coo_array
@@ -514,8 +519,8 @@ def _copies(s, contain):
     pair, at = np.unique(np.unique(both, axis=0)[:, :2], axis=0, return_inverse=True) if len(both) else (both[:, :2], [])
     if len(pair):
         inner, outer = pair.T
-        shared = np.bincount(at, s.length[np.unique(both, axis=0)[:, 2]])
-        inside = (shared >= contain*s.words[inner]) & (s.words[inner] < s.words[outer]) & (why[inner] == 0) & (why[outer] != 1)
+        shared = np.bincount(at, s.inner[np.unique(both, axis=0)[:, 2]])
+        inside = (shared >= contain*s.core[inner]) & (shared >= 256) & (s.words[inner] < s.words[outer]) & (why[inner] == 0) & (why[outer] != 1)
         why[inner[inside]] = 3
     return why, np.unique(links[:, :2], axis=0)
 
@@ -630,7 +635,7 @@ def _publish(folder, m):
             m['files'][p.relative_to(folder).as_posix()] = dict(sha256=digest, bytes=p.stat().st_size)
     (folder/'manifest.json').write_text(json.dumps(m, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
 
-# %% ../nbs/01_corpus.ipynb #e3178abd
+# %% ../nbs/01_corpus.ipynb #21e425bf
 def build(docs, # a source's name, or an iterable of dicts with a `text`
           out, # the folder to write; replaced only when the new one is complete
           dev=.05, # share of the bytes to hold out
@@ -647,12 +652,12 @@ def build(docs, # a source's name, or an iterable of dicts with a `text`
     _check_params(params)
     if isinstance(docs, (str, Path)): docs = documents(docs)
     out, staged = Path(out), None
+    _sweep(out)
     try:
         with atomic(out) as folder:
             temp = folder/'.staging'; temp.mkdir(parents=True)
             staged = _Staged(temp, by, perms, threshold)
-            full = (dict.fromkeys(_FIELDS, '') | d for d in docs)
-            for r in _parallel(_analyse, _batches(full, 1 << 20), procs, tuple(languages), perms, threshold): staged.add(r)
+            for r in _parallel(_analyse, _batches(_whole(docs), 1 << 20), procs, tuple(languages), perms, threshold): staged.add(r)
             if not staged.n: raise ValueError(_nothing(staged, docs))
             staged.close()
             why, links = _copies(staged, contain)
@@ -666,11 +671,24 @@ def build(docs, # a source's name, or an iterable of dicts with a `text`
         need, free = 2*max(staged.bytes if staged else 0, getattr(docs, 'size', 0)), shutil.disk_usage(out.parent).free
         raise OSError(errno.ENOSPC, f'{out.name}: the disk is full. The build needs about {need/1e6:,.1f} MB there and {free/1e6:,.1f} MB are free; '
                       'free some space or choose another folder. What was there before is untouched') from e
+    if leaks.size: warnings.warn(f'{out.name}: {manifest["leaks"]} linked pair(s) of documents lie on two sides of the split; keep_split=False parts none')
     return manifest
+
+# %% ../nbs/01_corpus.ipynb #3cc19f54
+def _whole(docs):
+    "`docs` with every field; `ValueError` for one without a text."
+    for n, d in enumerate(docs, 1):
+        if not isinstance(d.get('text'), str): raise ValueError(f"document {n}: no column 'text' that holds text; there are {', '.join(d)}")
+        yield dict.fromkeys(_FIELDS, '') | d
+
+def _sweep(out):
+    "Remove what killed builds of `out` left beside it."
+    for p in out.parent.glob(f'.{out.name}.*.tmp/.staging'):
+        if not psutil.pid_exists(int(p.parent.name.split('.')[-2].split('-')[0])): shutil.rmtree(p.parent, ignore_errors=True)
 
 def _check_params(p):
     "`ValueError` that names the first parameter out of range."
-    for name, lo, hi in ('dev', 0, .9), ('threshold', .1, 1), ('contain', .1, 1), ('perms', 8, 512):
+    for name, lo, hi in ('dev', 0, .9), ('threshold', .6, 1), ('contain', .1, 1), ('perms', 8, 512):
         if not lo <= p[name] <= hi: raise ValueError(f'{name}={p[name]}: must be from {lo} to {hi}')
     if p['by'] not in ('author', 'work'): raise ValueError(f"by={p['by']!r}: 'author' or 'work'")
     if unknown := set(p['languages']) - set(_LANGUAGES): raise ValueError(f"languages: {', '.join(unknown)} not among {' '.join(_LANGUAGES)}")

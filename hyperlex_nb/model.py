@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-# %% ../nbs/05_model.ipynb #e61a3f71
+# %% ../nbs/05_model.ipynb #00964634
 def baseline_config(vocab_size:int, # tokens in the vocabulary
                     width:int, # hidden size, a multiple of 32
                     layers:int, # transformer blocks
@@ -23,7 +23,7 @@ def baseline_config(vocab_size:int, # tokens in the vocabulary
         if not isinstance(value, int) or value < 1: raise ValueError(f'{name} must be a whole number of at least 1, not {value!r}')
     if width % 32: raise ValueError(f'width must be a multiple of 32, not {width}')
     heads = width // (64 if width % 64 == 0 else 32)
-    return LlamaConfig(vocab_size=vocab_size, hidden_size=width, intermediate_size=-(-width * 8 // 96) * 32, num_hidden_layers=layers,
+    return LlamaConfig(vocab_size=vocab_size, hidden_size=width, intermediate_size=-(-width * 8 // 192) * 64, num_hidden_layers=layers,
                        num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=context, tie_word_embeddings=True,
                        bos_token_id=eos, eos_token_id=eos, pad_token_id=pad, initializer_range=.02)
 
@@ -58,7 +58,7 @@ def cost(config, # a `LlamaConfig`
     forward = 2 * active + n * 4 * length * d
     return Cost(active + norms + (0 if config.tie_word_embeddings else v * d), active, forward, 3 * forward)
 
-# %% ../nbs/05_model.ipynb #533c8a0a
+# %% ../nbs/05_model.ipynb #133d6257
 def _check_weights(path):
     "`ValueError` if a safetensors file under `path` is missing or cut."
     from safetensors import SafetensorError, safe_open
@@ -79,5 +79,7 @@ def load(path, # a folder made by `save_pretrained`
     try: import bitsandbytes
     except ImportError: raise ImportError("loading in 8 or 4 bits needs bitsandbytes: pip install 'hyperlex[gpu]'") from None
     from transformers import BitsAndBytesConfig
+    sizes = json.loads((Path(path)/'config.json').read_text(encoding='utf-8'))
+    if bits == 4 and (odd := [k for k in ('hidden_size', 'intermediate_size') if sizes.get(k, 64) % 64]): raise ValueError(f'loading in 4 bits needs sizes that are multiples of 64; {odd[0]} is {sizes[odd[0]]}')
     kind = dict(load_in_4bit=True, bnb_4bit_quant_type='nf4', bnb_4bit_compute_dtype=torch.bfloat16) if bits == 4 else dict(load_in_8bit=True)
     return AutoModelForCausalLM.from_pretrained(path, quantization_config=BitsAndBytesConfig(**kind), device_map='auto' if torch.cuda.is_available() else 'cpu')

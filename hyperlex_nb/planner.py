@@ -90,7 +90,14 @@ def _either(a, b):
 
 Estimate.__or__ = _either
 
-# %% ../nbs/12_planner.ipynb #547974a3
+# %% ../nbs/12_planner.ipynb #4a1f7c53
+def _widen(n, z=1.959964): # documents
+    "How much wider than the normal's a 95% interval from `n` documents must be: Student's t by its expansion in 1/(n-1)."
+    v = n - 1
+    t = z + (z**3 + z) / (4*v) + (5*z**5 + 16*z**3 + 3*z) / (96*v**2) + (3*z**7 + 19*z**5 + 17*z**3 - 15*z) / (384*v**3)
+    return t / z * math.sqrt(n / v)
+
+# %% ../nbs/12_planner.ipynb #c7bce641
 def bootstrap(top, bottom, # numbers per document: the ratio is sum(top) / sum(bottom)
               unit='', source='', # of the result
               reps=1000, seed=0): # resamplings; seed of the resampling
@@ -101,10 +108,11 @@ def bootstrap(top, bottom, # numbers per document: the ratio is sum(top) / sum(b
     rng = np.random.default_rng(seed)
     draws = (rng.integers(len(top), size=len(top)) for _ in range(int(_checked('reps', reps, 2, 1e6))))
     low, high = np.quantile([top[i].sum() / bottom[i].sum() for i in draws], [.025, .975])
-    value = top.sum() / bottom.sum()
-    return Estimate(value, min(low, value), max(high, value), unit, source, len(top))
+    value, k = top.sum() / bottom.sum(), _widen(len(top))
+    if low <= 0: raise ValueError('top: too many documents with 0 for a ratio with an interval')
+    return Estimate(value, value * min(low / value, 1) ** k, value * max(high / value, 1) ** k, unit, source, len(top))
 
-# %% ../nbs/12_planner.ipynb #e3795903
+# %% ../nbs/12_planner.ipynb #7211c645
 _PG19 = Estimate(1.97e9, 1.965e9, 1.975e9, 'word', 'PG-19, arXiv 1911.05507') / Estimate(28_602, unit='book')
 _TRANSLATED = Estimate(.9, .8, 1., source='assumed: Russian words per English word 0.8-1')
 
@@ -114,6 +122,7 @@ def library(books, # how many: a number or an Estimate
             least=49*1800): # characters; shorter works are not books (UNESCO 1964: 49 pages)
     "Size in GB of `books` Russian books as plain UTF-8 text."
     books = books if isinstance(books, Estimate) else Estimate(_checked('books', books, 1, 1e10, 'book'), unit='book')
+    if books.unit != 'book': raise ValueError(f'books={books}: expected an Estimate in book')
     sizes = [len(t.encode()) for t in texts or () if len(t) >= least]
     one = _PG19 * _TRANSLATED * word_bytes if texts is None else \
         bootstrap(sizes, [1] * len(sizes), 'byte/book', f'{len(sizes)} real works of at least {least:,} characters')
@@ -155,7 +164,7 @@ def _mfu():
     shares = [flops / (hours * 3600 * _PEAK['H100'].value) for flops, hours in _RUNS.values()]
     return Estimate(float(np.median(shares)), min(shares), max(shares), '', f"MFU from {', '.join(_RUNS)}")
 
-# %% ../nbs/12_planner.ipynb #aa3db099
+# %% ../nbs/12_planner.ipynb #bcb4122e
 @dataclass(frozen=True)
 class Route:
     "The one-terabyte route of seed 004: each field an assumption, each property a result."
@@ -175,7 +184,10 @@ class Route:
         if self.gpu not in _PEAK: raise ValueError(f"gpu={self.gpu!r}: expected one of {', '.join(_PEAK)}")
         _checked('gpus', self.gpus, 1, 1e6, 'gpu')
         for f in fields(self):
-            if f.type is Estimate and not isinstance(getattr(self, f.name), Estimate): raise ValueError(f'{f.name}={getattr(self, f.name)!r}: expected an Estimate with a unit')
+            v, unit = getattr(self, f.name), getattr(f.default, 'unit', '')
+            if f.type is not Estimate: continue
+            if not isinstance(v, Estimate) or _units(v.unit) != _units(unit): raise ValueError(f"{f.name}={v!s}: expected an Estimate in {unit or 'shares of 1'}")
+            _checked(f.name, v.low, unit=unit), _checked(f.name, v.high, unit=unit)
 
 # %% ../nbs/12_planner.ipynb #ce173ee0
 _MONTH = Estimate(365.25 / 12 * 86400, unit='s/month')

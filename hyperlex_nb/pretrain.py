@@ -151,38 +151,38 @@ class _Objective(torch.nn.Module):
         if self.dtype == 'bf16': hidden = hidden.to(torch.bfloat16)
         return _HeadLoss.apply(hidden, self.model.lm_head.weight, x[:, 1:].flatten(), self.rows)
 
-# %% ../nbs/06_pretrain.ipynb #5645c9a5
-def _whole(t): return (t.full_tensor() if hasattr(t, 'full_tensor') else t).detach().cpu().contiguous()
+# %% ../nbs/06_pretrain.ipynb #b806eef4
+def _whole(t): return (t.full_tensor() if hasattr(t, 'full_tensor') else t).detach().cpu().clone(memory_format=torch.contiguous_format)
+
+def _params(opt): return [p for g in opt.param_groups for p in g['params']]
 
 def _save(path, model, opts, state):
     "Write one checkpoint; under FSDP every process takes part, and the first one writes."
-    tensors, scalars = {}, []
+    tensors, scalars = {}, {}
     for i, o in enumerate(opts):
-        sd = o.state_dict()
-        scalars.append(dict(groups=[{k: v for k, v in g.items()} for g in sd['param_groups']], state={}))
-        for p, s in sd['state'].items():
-            for k, v in s.items():
-                if torch.is_tensor(v): tensors[f'{i}.{p}.{k}'] = _whole(v)
-                else: scalars[i]['state'][f'{p}.{k}'] = v
+        for j, p in enumerate(_params(o)):
+            for k, v in o.state[p].items():
+                if torch.is_tensor(v): tensors[f'{i}.{j}.{k}'] = _whole(v)
+                else: scalars[f'{i}.{j}.{k}'] = v
     weights = {k: _whole(v) for k, v in model.state_dict().items()}
     if _rank() == 0:
         from safetensors.torch import save_file
         with atomic(path) as tmp:
             model.save_pretrained(tmp, state_dict=weights)
             save_file(tensors, tmp/'optimizer.safetensors')
-            (tmp/'state.json').write_text(json.dumps({**state, 'optimizers': scalars}), encoding='utf-8')
+            (tmp/'state.json').write_text(json.dumps({**state, 'scalars': scalars}), encoding='utf-8')
     if dist.is_initialized(): dist.barrier()
 
 def _rank(): return dist.get_rank() if dist.is_initialized() else 0
 def _world(): return dist.get_world_size() if dist.is_initialized() else 1
 
-# %% ../nbs/06_pretrain.ipynb #2733f27f
+# %% ../nbs/06_pretrain.ipynb #2d98ddb1
 def _like(value, param):
     "A loaded state tensor, sharded like its parameter if that is sharded."
     if hasattr(param, 'device_mesh') and value.shape == param.shape:
         from torch.distributed.tensor import distribute_tensor
         return distribute_tensor(value.to(param.device), param.device_mesh, param.placements)
-    return value
+    return value.to(param.device)
 
 def _restore(path, model, opts):
     "Load a checkpoint made by `_save` into `model` and `opts`; returns its state."
@@ -191,14 +191,10 @@ def _restore(path, model, opts):
     with torch.no_grad():
         weights = load_file(path/'model.safetensors')
         for n, p in model.named_parameters(): p.copy_(_like(weights[n], p))
-    for i, (o, s) in enumerate(zip(opts, state.pop('optimizers'))):
-        params = [p for g in o.param_groups for p in g['params']]
-        inner = {j: {} for j in range(len(params))}
-        for key, v in tensors.items():
-            at, j, k = key.split('.', 2)
-            if int(at) == i: inner[int(j)][k] = _like(v, params[int(j)])
-        for key, v in s['state'].items(): inner[int(key.split('.', 1)[0])][key.split('.', 1)[1]] = v
-        o.load_state_dict(dict(param_groups=s['groups'], state={j: v for j, v in inner.items() if v}))
+    for key, v in {**tensors, **state.pop('scalars')}.items():
+        i, j, k = key.split('.', 2)
+        p = _params(opts[int(i)])[int(j)]
+        opts[int(i)].state[p][k] = _like(v, p) if torch.is_tensor(v) else v
     return state
 
 def _newest(out):
@@ -324,7 +320,7 @@ def _finish(out, cfg, result, seconds, steps):
     if steps: _write_json(out/'timing.json', dict(seconds=seconds, tokens_per_second=steps * cfg.batch * cfg.context / seconds, processes=_world()))
     _write_json(out/'result.json', result)
 
-# %% ../nbs/06_pretrain.ipynb #f98fb96f
+# %% ../nbs/06_pretrain.ipynb #129bdeaf
 def main(path):
     "Train from a JSON configuration; every process of a group runs this."
     raw = _read_json(path)
@@ -333,6 +329,7 @@ def main(path):
     from transformers.utils.logging import disable_progress_bar
     disable_progress_bar()
     try: train(TrainConfig(**raw))
+    except (ValueError, OSError, ImportError) as e: raise SystemExit(f'{type(e).__name__}: {e}') from (e if os.environ.get('HYPERLEX_DEBUG') else None)
     finally:
         if dist.is_initialized(): dist.destroy_process_group()
 

@@ -77,7 +77,7 @@ def _swap(tmp, path):
         raise
     shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/00_runs.ipynb #e937b68d
+# %% ../nbs/00_runs.ipynb #b8207914
 @contextlib.contextmanager
 def atomic(path): # the file or folder to write
     "Give a temporary neighbour of `path` to write to (a file, or a folder if you `mkdir` it); rename it onto `path` at the end."
@@ -89,12 +89,13 @@ def atomic(path): # the file or folder to write
         if tmp.is_dir(): _sync(tmp); _swap(tmp, path)
         else: _sync(tmp); os.replace(tmp, path)
     except BaseException as e:
-        shutil.rmtree(tmp, ignore_errors=True) if tmp.is_dir() else tmp.unlink(missing_ok=True)
+        with contextlib.suppress(OSError): shutil.rmtree(tmp) if tmp.is_dir() else tmp.unlink(missing_ok=True)
+        full = 'No space left on device' in str(e) # what a library written in Rust says
         why = {errno.ENOSPC: 'the disk is full: free some space', errno.EDQUOT: 'the disk quota is used up: free some space',
                errno.EROFS: 'the file system is read-only', errno.EACCES: 'no permission to write there',
-               errno.ENOTDIR: 'a part of that path is a file'}.get(getattr(e, 'errno', None))
-        if isinstance(e, OSError) and why:
-            raise OSError(e.errno, f'cannot write {path.name}: {why}, or choose another folder. What was there before is untouched') from e
+               errno.ENOTDIR: 'a part of that path is a file'}.get(errno.ENOSPC if full else getattr(e, 'errno', None))
+        if why:
+            raise OSError(errno.ENOSPC if full else e.errno, f'cannot write {path.name}: {why}, or choose another folder. What was there before is untouched') from e
         raise
 
 # %% ../nbs/00_runs.ipynb #f3ef3660
@@ -328,7 +329,7 @@ def _environ(**kw):
     finally:
         for k, v in old.items(): os.environ.pop(k) if v is None else os.environ.update({k: v})
 
-# %% ../nbs/00_runs.ipynb #4a35b3e0
+# %% ../nbs/00_runs.ipynb #c2ac0f53
 def execute(notebook=None, # the notebook to run
             params=None, # parameters that differ from the notebook's own
             resume=None, # id of a run to go on with, instead of `notebook` and `params`
@@ -337,7 +338,6 @@ def execute(notebook=None, # the notebook to run
             gpus=0, nodes=1, rdzv=''): # what `launch` will use for training
     "Run a notebook into a run folder and return its `Run`, `finished` or `failed`; `ValueError` before anything runs if a parameter is wrong."
     import papermill as pm
-    from traitlets.config import Config
     if resume:
         run = _reopen(resume, runs_dir)
         if run.status == 'finished': print(f'run {resume} is finished already'); return run
@@ -353,7 +353,7 @@ def execute(notebook=None, # the notebook to run
         with _environ(HYPERLEX_RUN=run.path.resolve(), HYPERLEX_RUNS=Path(runs_dir or _runs_dir()).resolve(),
                       HYPERLEX_LAUNCH=json.dumps(m['launch']), IN_TEST=1, TOKENIZERS_PARALLELISM='true'):
             pm.execute_notebook(_root()/m['source'], run.path/'notebook.ipynb', parameters=m['parameters'], progress_bar=False, stdout_file=live,
-                                stderr_file=live, cwd=str(_root()), config=Config(KernelManager=dict(transport='ipc'))) # no open TCP port
+                                stderr_file=live, cwd=str(_root()), extra_arguments=['--log-level=40'])
     except (Exception, KeyboardInterrupt) as e:
         status = dict(status='failed', error=_why(e))
         live.write(f"failed: {status['error']}\n")
@@ -394,7 +394,7 @@ def _command(module, config, gpus=0, nodes=1, rdzv=''):
     srun = ['srun', f'--nodes={nodes}', '--ntasks-per-node=1'] if 'SLURM_JOB_ID' in os.environ else []
     return [*srun, *torchrun, *base]
 
-# %% ../nbs/00_runs.ipynb #966ef6c4
+# %% ../nbs/00_runs.ipynb #d2a95df5
 def _birth(pid):
     "`host/pid/birth time` of a process of this machine, None if it is gone."
     import psutil
@@ -417,13 +417,15 @@ def launch(module, # e.g. 'hyperlex_nb.pretrain'
     env = {**os.environ, 'HYPERLEX_LAUNCHER': _birth(os.getpid()), 'PYTHONUNBUFFERED': '1'}
     if kw.get('gpus', 0) > 1: env.setdefault('OMP_NUM_THREADS', str(max(1, os.cpu_count() // kw['gpus'])))
     child = subprocess.Popen(_command(module, config, **kw), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
-    tail = []
+    tail, said = [], ''
     try:
-        for line in child.stdout: print(line, end='', flush=True); tail = (tail + [line])[-15:]
+        for line in child.stdout:
+            print(line, end='', flush=True); tail = (tail + [line])[-15:]
+            if re.match(r'(\[rank\d+\]: )?\w*(Error|Exception): .', line) and not said: said = line
     finally:
         if child.poll() is None and sys.exc_info()[0]: child.terminate()
         code = child.wait()
-    if code: raise RuntimeError(f'{module} ' + (f'was killed by signal {-code}' if code < 0 else f'ended with code {code}') + ':\n' + ''.join(tail))
+    if code: raise RuntimeError(f'{module} ' + (f'was killed by signal {-code}' if code < 0 else f'ended with code {code}') + ': ' + (said or '\n' + ''.join(tail)).rstrip())
 
 # %% ../nbs/00_runs.ipynb #5cbb0a67
 def slurm(notebook, params, # what to run

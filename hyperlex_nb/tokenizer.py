@@ -119,12 +119,12 @@ def load_tokenizer(folder): # written by `save_pretrained`
         raise ValueError(f'{folder/"tokenizer_config.json"} names no eos or no pad token, which training needs')
     return tok
 
-# %% ../nbs/03_tokenizer.ipynb #3eec3de9
-_SENTENCE_END = re.compile(r'(?:[.!?…]+[»”"\')\]]*\s+(?=[«“"(\[—–-]*\s*[A-ZА-ЯЁ\d]))|(?:\s*\n\s*)')
+# %% ../nbs/03_tokenizer.ipynb #5a47bd3b
+_SENTENCE_END = re.compile(r'[.!?…][»”"\')\]]{0,3}\s{1,9}(?=(?:[«“"(\[—–-]\s?){0,4}[A-ZА-ЯЁ\d])')
 
 def _sentences(text):
     "Number of sentences by rule; abbreviations before a capital are counted as an end"
-    return sum(bool(s.strip()) for s in _SENTENCE_END.split(text))
+    return sum(1 + len(_SENTENCE_END.findall(line)) for line in map(str.strip, text.splitlines()) if line)
 
 # %% ../nbs/03_tokenizer.ipynb #4db2cad2
 UNITS = ('tokens', 'words', 'bytes', 'chars', 'sentences')

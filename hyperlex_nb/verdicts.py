@@ -171,7 +171,7 @@ def judges(id): # a key of CLAIMS
     def register(f): _JUDGES[id] = f; return f
     return register
 
-# %% ../nbs/18_verdicts.ipynb #01f21b94
+# %% ../nbs/18_verdicts.ipynb #4926f0a7
 @judges('C10')
 def _c10(run):
     need, low, high = run.interval('C10/pace_needed')
@@ -185,9 +185,10 @@ def _c09(run):
 @judges('C13')
 def _c13(run):
     day = run.interval('C13/books_per_day')
-    return dict(parts=[run.part('C13/pages', _about(1e8), 'pages in 10 years')], note='{1:.1f}-{2:.1f} books a day; the pages claimed would need books of {3:,.0f} pages'.format(*day, run.interval('C13/pages_needed')[0]))
+    long = run.interval('C13/pages_needed')[0]
+    return dict(parts=[run.part('C13/pages', _about(1e8), 'pages in 10 years')], note=f'{day[1]:.1f}-{day[2]:.1f} books a day; the pages claimed would need books of {long:,.0f} pages')
 
-# %% ../nbs/18_verdicts.ipynb #0d9ae455
+# %% ../nbs/18_verdicts.ipynb #91679c17
 @judges('C12')
 def _c12(run):
     parts = []
@@ -195,8 +196,9 @@ def _c12(run):
         short, long = (run.part(f'C12/tokens_per_page/{size}/{name}', _order(1000), name) for size in (1800, 2500))
         parts.append(Part(name, short.value, short.low, long.high, *_order(1000), unit=short.unit, n=short.n))
     if not parts: raise _Missing(f'run {run.id} measured no tokenizer')
-    low, high = min(p.low for p in parts), max(p.high for p in parts)
-    return dict(parts=parts, baselines=True, note=f"'~' taken as the order of magnitude; over pages of 1,800 to 2,500 characters and {len(parts)} tokenizers a page is {low:,.0f}-{high:,.0f} tokens, claimed 1,000")
+    span = f'{min(p.low for p in parts):,.0f}-{max(p.high for p in parts):,.0f}'
+    return dict(parts=parts, baselines=True, note=f"'~' taken as the order of magnitude; over pages of 1,800 to 2,500 characters "
+                f'and {len(parts)} tokenizers a page is {span} tokens, claimed 1,000')
 
 # %% ../nbs/18_verdicts.ipynb #6fa08825
 @judges('C20')
@@ -207,7 +209,7 @@ def _c20(run):
     sizes = ', '.join('{} {:,.0f}-{:,.0f}'.format(k, *run.interval(f'C20/h100_for_two_months/{k}')[1:]) for k in run.under('C20/h100_for_two_months/'))
     return dict(parts=parts, note=f"{each}. The seeds name no cluster size; H100 needed to train in two months: {sizes}")
 
-# %% ../nbs/18_verdicts.ipynb #7dcc465b
+# %% ../nbs/18_verdicts.ipynb #3875911b
 _OWN = 'bpe', 'unigram'
 
 def _ratio(run, own, public):
@@ -218,36 +220,42 @@ def _ratio(run, own, public):
     if low <= 0: raise _Missing(f'run {run.id}: fertility/{own} reaches 0')
     return Part(public, v / w, lo / high, hi / low, 3, 10, 'x fewer tokens', run[f'fertility/{own}'].get('n'), open=True)
 
+def _own(run, rate): # e.g. 'fertility/'
+    "The shortest of our own tokenizers by `rate` (None if there is none), and the names of the others' tokenizers."
+    names = run.under(rate)
+    return min((k for k in _OWN if k in names), key=lambda k: run.interval(rate + k)[0], default=None), [k for k in names if k not in _OWN]
+
 @judges('C01')
 def _c01(run):
-    names = run.under('fertility/')
-    own, public = next((k for k in _OWN if k in names), None), [k for k in names if k not in _OWN]
+    own, public = _own(run, 'fertility/')
     if not own or not public: raise _Missing(f"run {run.id} has no {'public tokenizer to compare with (install the extra peers)' if own else 'trained tokenizer'}")
     parts = sorted((_ratio(run, own, k) for k in public), key=lambda p: -p.value)
     vocab = run[f'fertility/{own}'].get('vocab')
-    return dict(parts=parts, baselines=True, price=f'vocabulary {vocab:,}' if isinstance(vocab, int) else '', note=f'judged on the stock {own}, not on morphemes: the morpheme tokenizer is not built yet; '
-                + ', '.join(f'{p.name} {p.value:.2f}' for p in parts))
+    note = f'judged on the stock {own} trained on this kind of text, not on morphemes: the morpheme tokenizer is not built yet; ' + ', '.join(f'{p.name} {p.value:.2f}' for p in parts)
+    return dict(parts=parts, baselines=True, price=f'vocabulary {vocab:,}' if isinstance(vocab, int) else '', note=note)
 
-# %% ../nbs/18_verdicts.ipynb #54872300
+# %% ../nbs/18_verdicts.ipynb #300522a9
 @judges('C16')
 def _c16(run):
-    names = run.under('tokens_per_sentence/')
-    own = next((k for k in _OWN if k in names), None)
+    own, public = _own(run, 'tokens_per_sentence/')
     if not own: raise _Missing(f'run {run.id} has no trained tokenizer')
-    usual = ', '.join('{} {:.0f}'.format(k, run.interval(f'tokens_per_sentence/{k}')[0]) for k in names if k not in _OWN)
+    usual = ', '.join('{} {:.0f}'.format(k, run.interval(f'tokens_per_sentence/{k}')[0]) for k in public)
     return dict(parts=[run.part(f'tokens_per_sentence/{own}', (1, 4), f'{own}, tokens per sentence')],
                 note=f'a sentence taken as an idea; judged on the stock {own}, scenes are not built yet. Public tokenizers, claimed 20-100: {usual or "none measured"}')
 
-# %% ../nbs/18_verdicts.ipynb #8ad34f30
+# %% ../nbs/18_verdicts.ipynb #364c8f69
 def _corpus(run):
     m = run.manifest
     facts = {k: v for d in (m.get('parameters'), m.get('notes')) if isinstance(d, dict) for k, v in d.items()}
     return str(facts.get('corpus') or facts.get('source') or '')
 
+_UNTESTABLE = 'a count of books and a count of synapses have no common unit; nothing that could be measured would decide it'
+
 def _judge_one(claim, runs, notes):
     "The `Verdict` on one claim from the best usable run of each experiment it needs; why a better-ranked run was not usable goes to `notes`."
-    if not claim.needs: return Verdict(claim.id, claim.text, 'not testable', note='a count of books and a count of synapses have no common unit; nothing that could be measured would decide it')
-    why = [f"waits for {', '.join(k for k in claim.needs if k not in runs)}"] if any(k not in runs for k in claim.needs) else [] if claim.id in _JUDGES else ['no judge yet']
+    if not claim.needs: return Verdict(claim.id, claim.text, 'not testable', note=_UNTESTABLE)
+    lacking = [k for k in claim.needs if k not in runs]
+    why = [f"waits for {', '.join(lacking)}"] if lacking else [] if claim.id in _JUDGES else ['no judge yet']
     ranked = [] if why else itertools.product(*(sorted(runs[k], key=_rank, reverse=True) for k in claim.needs))
     for best in itertools.islice(ranked, 100):
         try: found = _JUDGES[claim.id](*best)
@@ -278,15 +286,16 @@ def judge(*folders): # runs folders, book folders or single run folders; none: t
     runs, notes = _finished(folders or [_where()])
     return Verdicts([_judge_one(c, runs, notes) for c in CLAIMS.values()], notes)
 
-# %% ../nbs/18_verdicts.ipynb #e57bc60d
+# %% ../nbs/18_verdicts.ipynb #a4c353a5
 def _cells(v):
     "The verdict's row: strings without line breaks or control characters."
     number = f'{_number(v.value)} [{_number(v.low)}, {_number(v.high)}] {v.unit}'.strip() if v.measured else ''
     claimed = f'{_number(v.claim_low)}-{_number(v.claim_high)}' if v.measured else ''
-    row = dict(id=v.id, claim=v.text, verdict=v.verdict, number=number, claimed=claimed, n=v.n, seeds=v.seeds, corpus=v.corpus, profile=v.profile, price=v.price, run=v.run, note=v.note)
+    row = dict(id=v.id, claim=v.text, verdict=v.verdict, number=number, claimed=claimed, n=v.n,
+               **{k: getattr(v, k) for k in ('seeds', 'corpus', 'profile', 'price', 'run', 'note')})
     return {k: ' '.join(''.join(c if c.isprintable() else ' ' for c in str('' if x is None else x)).split()) for k, x in row.items()}
 
-# %% ../nbs/18_verdicts.ipynb #4030c8d1
+# %% ../nbs/18_verdicts.ipynb #bba1d07b
 class Verdicts(list):
     "A list of `Verdict` with `notes` on run folders that were passed over; `to_text`, `to_markdown`, `to_html`, `plot`."
     def __init__(self, verdicts, notes=()): super().__init__(verdicts); self.notes = list(notes)
@@ -300,8 +309,9 @@ class Verdicts(list):
             short = r['verdict'] == 'not measured yet' and len(r['note']) < 25
             out.append(f"{r['id']}  {r['claim']:{width-46}.{width-46}}  {r['verdict']}" + (f": {r['note']}" if short and r['note'] else ''))
             if short: continue
-            facts = [r['number'] and f"{r['number']} (claimed {r['claimed']})", r['n'] and f"n={r['n']}", r['seeds'] and f"seed {r['seeds']}", r['corpus'], r['profile'], r['price'], r['run'] and f"run {r['run']}"]
-            for line in ('; '.join(f for f in facts if f), r['note']): out += textwrap.wrap(line, width - 5, initial_indent='     ', subsequent_indent='     ')
+            facts = [f"{r['number']} (claimed {r['claimed']})" if r['number'] else '', *(f'{k}{r[f]}' if r[f] else '' for k, f in
+                     (('n=', 'n'), ('seed ', 'seeds'), ('', 'corpus'), ('', 'profile'), ('', 'price'), ('run ', 'run')))]
+            for line in ('; '.join(filter(None, facts)), r['note']): out += textwrap.wrap(line, width - 5, initial_indent='     ', subsequent_indent='     ')
         return '\n'.join(out + [f'passed over: {n}' for n in self.notes])
 
 # %% ../nbs/18_verdicts.ipynb #f4e35883

@@ -64,13 +64,18 @@ def test_sources_are_carried_and_listed_once():
     assert (a * b * a).source == 'A; B'
 
 
-def test_bootstrap_covers_the_truth_about_95_percent():
+@pytest.mark.parametrize('n', [4, 8, 60])
+def test_bootstrap_covers_the_truth_about_95_percent(n):
     rng, hits = np.random.default_rng(0), 0
-    for i in range(200):
-        words = rng.integers(50, 500, 60)
-        e = bootstrap(words * rng.normal(12, 1.5, 60), words, reps=300, seed=i)
+    for i in range(300):
+        words = rng.integers(50, 500, n)
+        e = bootstrap(words * rng.normal(12, 1.5, n), words, reps=300, seed=i)
         hits += e.low <= 12 <= e.high
-    assert 175 <= hits <= 199
+    assert 270 <= hits <= 298
+
+
+def test_widen_is_students_t():
+    for n, t in ((5, 2.776), (11, 2.228), (31, 2.042), (1001, 1.962)): assert abs(planner._widen(n) * 1.959964 / math.sqrt(n / (n - 1)) / t - 1) < .01
 
 
 def test_bootstrap_resamples_documents_not_words():
@@ -89,7 +94,7 @@ def test_bootstrap_is_reproducible():
 
 
 @pytest.mark.parametrize('top, bottom, why', [([1], [1], 'at least 2'), ([], [], 'at least 2'), ([1, 2], [1], 'same number'), ([1, 2], [1, 0], 'above 0'),
-                                              ([1, float('nan')], [1, 1], 'finite'), ([1, -2], [1, 1], 'finite'), ([1, float('inf')], [1, 1], 'finite')])
+                                              ([1, float('nan')], [1, 1], 'finite'), ([1, -2], [1, 1], 'finite'), ([0, 0], [1, 1], 'too many'), ([0, 5], [1, 1], 'too many'), ([1, float('inf')], [1, 1], 'finite')])
 def test_bootstrap_refuses(top, bottom, why):
     with pytest.raises(ValueError, match=why): bootstrap(top, bottom)
 
@@ -166,7 +171,11 @@ def test_gpus_for_is_the_inverse_of_months():
 
 def test_unknown_gpu_and_bare_numbers():
     with pytest.raises(ValueError, match="gpu='TPU': expected one of A100, H100"): Route(gpu='TPU')
-    with pytest.raises(ValueError, match='expected an Estimate with a unit'): Route(params=70e9)
+    with pytest.raises(ValueError, match='params=.*expected an Estimate in parameter'): Route(params=70e9)
+    with pytest.raises(ValueError, match='line=.*expected an Estimate in character/line'): Route(line=Estimate(5, unit='byte'))
+    with pytest.raises(ValueError, match='mfu=.*expected an Estimate in shares of 1'): Route(mfu=.4)
+    with pytest.raises(ValueError, match='params=1e.30.*from 1e-12 to 1e.27 parameter'): Route(params=Estimate(1e30, unit='parameter'))
+    with pytest.raises(ValueError, match='books=.*expected an Estimate in book'): library(Estimate(5, unit='page'))
 
 
 def test_classics_weigh_what_the_verdict_says():

@@ -1,0 +1,77 @@
+import math
+import numpy as np, pytest, torch
+from hypothesis import given, settings, strategies as st
+from hyperlex_nb.evaluate import Bpb, _ratio_interval, _windows, bits_per_byte, compare, surprise
+from hyperlex_nb.model import baseline_config, build
+from hyperlex_nb.tokenizer import load_tokenizer
+
+
+@pytest.fixture(scope='module')
+def tok(material): return load_tokenizer(material/'tok')
+
+
+@pytest.fixture(scope='module')
+def model(): return build(baseline_config(1024, 32, 2, 32)).eval()
+
+
+@given(st.integers(0, 300), st.integers(1, 50), st.data())
+def test_windows_count_every_position_once(n, context, data):
+    overlap = data.draw(st.integers(0, context - 1))
+    spans = list(_windows(n, context, overlap))
+    assert [i for s, e, c in spans for i in range(c, e)] == list(range(n)) and all(s <= c < e and e - s <= context for s, e, c in spans)
+
+
+def test_a_uniform_model_gives_tokens_times_log_v(tok, model):
+    flat = build(model.config); flat.lm_head.weight.data.zero_()
+    text = 'Бессознательное структурировано как язык. ' * 9
+    bits = surprise(flat.eval(), tok, text)
+    assert len(bits) == len(tok(text).input_ids) + 1 and np.allclose(bits, math.log2(1024))
+
+
+def test_bits_equal_the_loss_of_transformers(tok, model):
+    text = 'Мама мыла раму.'
+    ids = torch.tensor([[tok.eos_token_id, *tok(text).input_ids, tok.eos_token_id]])
+    with torch.no_grad(): want = torch.nn.functional.cross_entropy(model(input_ids=ids).logits[0, :-1], ids[0, 1:], reduction='none').numpy() / math.log(2)
+    assert np.allclose(surprise(model, tok, text), want, atol=.05)
+
+
+def test_context_helps_and_batching_does_not_matter(tok, model):
+    text = 'Тишина. Жар. Печаль. Снег идёт, и всё в смятении. ' * 8
+    a, b = surprise(model, tok, text, batch=1), surprise(model, tok, text, batch=50)
+    assert np.allclose(a, b, atol=.05) and len(surprise(model, tok, text, overlap=0)) == len(a)
+    for bad in -1, 32:
+        with pytest.raises(ValueError, match='overlap'): surprise(model, tok, text, overlap=bad)
+
+
+def test_hostile_text(tok, model):
+    for text in '\x00', '👩‍👩‍👧', 'е\u0301', '\r\n\t', '<|endoftext|>', 'x' * 5000:
+        assert np.isfinite(surprise(model, tok, text)).all()
+    with pytest.raises(ValueError, match='lone surrogate'): surprise(model, tok, 'а\ud800')
+    with pytest.raises(ValueError, match='empty text'): surprise(model, tok, '')
+
+
+def test_bytes_are_those_of_the_text_and_works_are_joined(tok, model):
+    docs = [dict(text='Мир.', work='a'), dict(text='Труд.', work='a'), dict(text='Май', work='b'), dict(text='', work='c')]
+    model.train(); b = bits_per_byte(model, tok, docs)
+    assert model.training and set(b.works) == {'a', 'b'} and b.works['a'][1] == 16 and b.value == sum(x for x, _ in b.works.values()) / 22
+    model.eval()
+    with pytest.raises(ValueError, match='no held-out'): bits_per_byte(model, tok, [])
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    rng, hits = np.random.default_rng(0), 0
+    for i in range(200):
+        size = rng.integers(50, 500, 40); bits = size * rng.normal(2, .3, 40)
+        low, high = _ratio_interval(bits, size, draws=400, seed=i)
+        hits += low < 2 < high
+    assert .88 < hits / 200 < .99
+
+
+def test_paired_difference_is_antisymmetric_and_narrower():
+    rng = np.random.default_rng(0)
+    size, hard = rng.integers(50, 500, 60), rng.normal(2, .5, 60)
+    make = lambda shift: Bpb(0, 0, 0, {i: (float(s * (h + shift + e)), int(s)) for i, (s, h, e) in enumerate(zip(size, hard, rng.normal(0, .01, 60)))})
+    a, b = make(0), make(.05)
+    d, low, high = compare(b, a)
+    assert d == pytest.approx(.05, abs=.01) and 0 < low < d < high < .06 and compare(a, b)[0] == pytest.approx(-d)
+    with pytest.raises(ValueError, match='different works'): compare(a, Bpb(0, 0, 0, {1: (1., 1)}))
