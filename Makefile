@@ -46,7 +46,9 @@ lab: $(STAMP) ## open JupyterLab on nbs/
 check: $(STAMP) ## only the state of notebooks and README, in seconds
 	@$(BIN)/python tools/notebooks.py check; state=$$?; $(BIN)/python tools/notebooks.py readme --check && exit $$state
 
-readme: $(STAMP) ## write README.md from nbs/index.ipynb
+readme: $(STAMP) ## run nbs/index.ipynb and write README.md from it
+	@$(ENTER) $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level=ERROR nbs/index.ipynb
+	@$(ENTER) $(BIN)/nbdev_clean --fname nbs/index.ipynb
 	@$(BIN)/python tools/notebooks.py readme
 
 peers: $(STAMP) ## fetch the public tokenizers to compare with, into .peers/

@@ -63,10 +63,11 @@ def _runs(a):
         rows = Run.table(folder, a.where, a.show)
         print(json.dumps(rows, ensure_ascii=False) if a.json else _table(rows))
 
-# %% ../nbs/20_cli.ipynb #66bf4127
+# %% ../nbs/20_cli.ipynb #af7bc020
 def _corpus(a):
     "hyperlex corpus"
-    from hyperlex_nb.corpus import build, documents
+    from hyperlex_nb.sources import documents
+    from hyperlex_nb.corpus import build
     print(json.dumps(build(documents(a.source, limit=a.limit), a.out, seed=a.seed), ensure_ascii=False, indent=1, default=str))
 
 # %% ../nbs/20_cli.ipynb #d5791125

