@@ -58,7 +58,7 @@ def cost(config, # a `LlamaConfig`
     forward = 2 * active + n * 4 * length * d
     return Cost(active + norms + (0 if config.tie_word_embeddings else v * d), active, forward, 3 * forward)
 
-# %% ../nbs/05_model.ipynb #133d6257
+# %% ../nbs/05_model.ipynb #8b2446ca
 def _check_weights(path):
     "`ValueError` if a safetensors file under `path` is missing or cut."
     from safetensors import SafetensorError, safe_open
@@ -76,6 +76,8 @@ def load(path, # a folder made by `save_pretrained`
     _check_weights(path)
     if bits is None: return AutoModelForCausalLM.from_pretrained(path)
     if bits not in (4, 8): raise ValueError(f'bits must be None, 8 or 4, not {bits!r}')
+    import logging
+    logging.getLogger('bitsandbytes').setLevel(logging.ERROR) # a line about an optional package
     try: import bitsandbytes
     except ImportError: raise ImportError("loading in 8 or 4 bits needs bitsandbytes: pip install 'hyperlex[gpu]'") from None
     from transformers import BitsAndBytesConfig
