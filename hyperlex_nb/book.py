@@ -10,16 +10,17 @@ import html, re, shutil, time, tomllib
 from pathlib import Path
 from .runs import PROFILES, Run, _alive, _check, _declared, _file_hash, _git, _lock, _now, _root, _runs_dir, atomic, execute
 
-# %% ../nbs/19_book.ipynb #1c1e6d08
+# %% ../nbs/19_book.ipynb #f5b6001c
 def stages(file=None): # default: `nbs/book.toml` of the project
     "The stages of the book, in order: dicts with `notebook` (a path), `name`, and `seconds` by profile."
     file = Path(file or _root()/'nbs'/'book.toml')
     try: listed = tomllib.loads(file.read_text(encoding='utf-8'))['stage']
-    except FileNotFoundError: raise FileNotFoundError(f'there is no {file.name} here; run this in a checkout of the project') from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f'there is no {file.name} here; run this in a checkout of the project') from None
     except (tomllib.TOMLDecodeError, KeyError) as e: raise ValueError(f'{file.name} is damaged: {e}') from None
     return [dict(s, name=f"{i:02}-{s['notebook'].split('/')[-1]}", notebook=file.parent/f"{s['notebook']}.ipynb") for i, s in enumerate(listed)]
 
-# %% ../nbs/19_book.ipynb #aee4744d
+# %% ../nbs/19_book.ipynb #6eb3526e
 def _distribute(listed, profile, params):
     "name -> parameters of each stage; `ValueError` for a parameter that no stage has, or of the wrong type."
     if profile not in PROFILES: raise ValueError(f"profile: {profile!r} is not one of {', '.join(PROFILES)}")
@@ -29,7 +30,8 @@ def _distribute(listed, profile, params):
         out[s['name']] = {k: v for k, v in wanted.items() if k in declared}
         used |= set(out[s['name']])
         _check(s['notebook'], out[s['name']])
-    if unknown := set(params) - used: raise ValueError(f"no stage of the book has a parameter {', '.join(map(repr, sorted(unknown)))}")
+    if unknown := set(params) - used:
+        raise ValueError(f"no stage of the book has a parameter {', '.join(map(repr, sorted(unknown)))}")
     return out
 
 def _expected(stage, profile, runs_dir):
@@ -76,7 +78,7 @@ def render(run, # the `Run` of a book
         f.write('</main></html>')
     return run.path/'book.html'
 
-# %% ../nbs/19_book.ipynb #5b75b497
+# %% ../nbs/19_book.ipynb #73b6bfc1
 def _stage(s, params, folder):
     "Run one stage, or go on with it; returns its `Run`."
     old = Run(folder/s['name'])
@@ -89,7 +91,8 @@ def _open(profile, params, resume, runs_dir):
     folder = Path(runs_dir or _runs_dir())
     if resume:
         run = Run(folder/resume)
-        if run.manifest.get('notebook') != 'book': raise ValueError(f'there is no book {resume!r}; `hyperlex runs --where notebook=book` lists them')
+        if run.manifest.get('notebook') != 'book':
+            raise ValueError(f'there is no book {resume!r}; `hyperlex runs --where notebook=book` lists them')
         if _alive(run.path): raise ValueError(f'book {resume} is still running; stop it first')
         return run
     run = Run(folder/f"{time.strftime('%Y%m%d-%H%M%S')}-book-{profile}")

@@ -9,7 +9,7 @@ __all__ = ['main']
 import argparse, json, os, sys
 from pathlib import Path
 
-# %% ../nbs/20_cli.ipynb #707f4697
+# %% ../nbs/20_cli.ipynb #2685a80f
 def _params(pairs):
     "['a=1', 'b=x'] -> {'a': '1', 'b': 'x'}; `ValueError` for a pair with no `=`."
     if bad := [p for p in pairs if '=' not in p]: raise ValueError(f"-p takes name=value, not {bad[0]!r}")
@@ -20,18 +20,24 @@ def _run(a):
     from hyperlex_nb.runs import execute, slurm
     if not (a.notebook or a.resume): raise ValueError('name a notebook, or a run to --resume')
     params = _params(a.param) | ({'profile': a.profile} if a.profile else {})
-    if a.slurm: Path(a.slurm).write_text(slurm(a.notebook, params, a.gpus or 1, a.nodes, a.hours, a.partition), encoding='utf-8'); print(f'sbatch {a.slurm}'); return 0
+    if a.slurm:
+        Path(a.slurm).write_text(slurm(a.notebook, params, a.gpus or 1, a.nodes, a.hours, a.partition), encoding='utf-8')
+        print(f'sbatch {a.slurm}')
+        return 0
     run = execute(a.notebook, params, resume=a.resume, runs_dir=a.runs_dir, name=a.name, gpus=a.gpus, nodes=a.nodes, rdzv=a.rdzv)
-    print(f'{run.status}: {run.id}' + (f" ({run.manifest['error']})\ngo on with: hyperlex run --resume {run.id}" if run.status != 'finished' else ''))
-    return run.status != 'finished'
+    print(f'{run.status}: {run.id}')
+    if run.status == 'finished': return 0
+    print(f"{run.manifest['error']}\ngo on with: hyperlex run --resume {run.id}")
+    return 1
 
-# %% ../nbs/20_cli.ipynb #e8481d3d
+# %% ../nbs/20_cli.ipynb #2b89c9da
 def _book(a):
     "hyperlex book"
     from hyperlex_nb.book import run_book
     run = run_book(a.profile, _params(a.param), resume=a.resume, runs_dir=a.runs_dir)
     from hyperlex_nb.verdicts import judge
-    print('\n' + judge(run.path).to_text() + f"\n\n{run.status}: {run.id}, {run.manifest['wall_s'] / 60:.1f} minutes; open {os.path.relpath(run.path / 'book.html')} in a browser")
+    print(f"\n{judge(run.path).to_text()}\n\n{run.status}: {run.id}, {run.manifest['wall_s'] / 60:.1f} minutes; "
+          f"open {os.path.relpath(run.path/'book.html')} in a browser")
     return run.status != 'finished'
 
 def _verdicts(a):
@@ -70,7 +76,7 @@ def _corpus(a):
     from hyperlex_nb.corpus import build
     print(json.dumps(build(documents(a.source, limit=a.limit), a.out, seed=a.seed), ensure_ascii=False, indent=1, default=str))
 
-# %% ../nbs/20_cli.ipynb #d5791125
+# %% ../nbs/20_cli.ipynb #f0a2a968
 def _parser():
     "The parser of the whole command."
     p = argparse.ArgumentParser('hyperlex', description='Experiments on hyper-compressed Russian language models: run, compare, judge.')
@@ -85,14 +91,18 @@ def _parser():
 
     c = command('run', _run, 'run one notebook into a run folder'); param(c)
     c.add_argument('notebook', nargs='?'); c.add_argument('--profile', help='smoke, cpu, gpu or cluster')
-    c.add_argument('--resume', metavar='ID', help='go on with an interrupted or failed run'); c.add_argument('--name', help="the run folder's name")
+    c.add_argument('--resume', metavar='ID', help='go on with an interrupted or failed run')
+    c.add_argument('--name', help="the run folder's name")
     c.add_argument('--gpus', type=int, default=0, metavar='N', help='processes for training on each node, one a GPU (on a machine without GPUs: on its cores)')
-    c.add_argument('--nodes', type=int, default=1, metavar='N'); c.add_argument('--rdzv', default='', metavar='HOST:PORT', help='meeting point of several nodes')
+    c.add_argument('--nodes', type=int, default=1, metavar='N')
+    c.add_argument('--rdzv', default='', metavar='HOST:PORT', help='meeting point of several nodes')
     c.add_argument('--slurm', metavar='FILE', help='write an sbatch script instead of running')
-    c.add_argument('--hours', type=int, default=24, help='time limit in the sbatch script'); c.add_argument('--partition', default='', help='SLURM partition')
+    c.add_argument('--hours', type=int, default=24, help='time limit in the sbatch script')
+    c.add_argument('--partition', default='', help='SLURM partition')
 
     c = command('book', _book, 'run the whole book and print the verdicts'); param(c)
-    c.add_argument('--profile', default='smoke', help='smoke, cpu, gpu or cluster (default: smoke)'); c.add_argument('--resume', metavar='ID', help='go on with a book')
+    c.add_argument('--profile', default='smoke', help='smoke, cpu, gpu or cluster (default: smoke)')
+    c.add_argument('--resume', metavar='ID', help='go on with a book')
 
     c = command('runs', _runs, 'list runs, or show how two differ')
     c.add_argument('--where', action='append', default=[], metavar='NAME=VALUE', help='only runs with this notebook, status, profile, p.PARAMETER or metric')
@@ -101,8 +111,11 @@ def _parser():
 
     command('verdicts', _verdicts, 'judge the 23 claims from the run folders')
 
-    c = command('corpus', _corpus, 'build a corpus folder from any source'); c.add_argument('source', help="opencorpora, classics, a file or folder, or hub:NAME")
-    c.add_argument('out'); c.add_argument('--limit', type=int, help='documents read at most'); c.add_argument('--seed', type=int, default=0, help='of the split')
+    c = command('corpus', _corpus, 'build a corpus folder from any source')
+    c.add_argument('source', help="opencorpora, classics, a file or folder, or hub:NAME")
+    c.add_argument('out')
+    c.add_argument('--limit', type=int, help='documents read at most')
+    c.add_argument('--seed', type=int, default=0, help='of the split')
     return p
 
 # %% ../nbs/20_cli.ipynb #64794bdf

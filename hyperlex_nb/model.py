@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-# %% ../nbs/05_model.ipynb #00964634
+# %% ../nbs/05_model.ipynb #bbb0006c
 def baseline_config(vocab_size:int, # tokens in the vocabulary
                     width:int, # hidden size, a multiple of 32
                     layers:int, # transformer blocks
@@ -20,7 +20,8 @@ def baseline_config(vocab_size:int, # tokens in the vocabulary
                     eos:int=0, pad:int=1): # token ids
     "A Llama-style configuration; `ValueError` names a size that cannot be built."
     for name, value in dict(vocab_size=vocab_size, width=width, layers=layers, context=context).items():
-        if not isinstance(value, int) or value < 1: raise ValueError(f'{name} must be a whole number of at least 1, not {value!r}')
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f'{name} must be a whole number of at least 1, not {value!r}')
     if width % 32: raise ValueError(f'width must be a multiple of 32, not {width}')
     heads = width // (64 if width % 64 == 0 else 32)
     return LlamaConfig(vocab_size=vocab_size, hidden_size=width, intermediate_size=-(-width * 8 // 192) * 64, num_hidden_layers=layers,
@@ -58,12 +59,13 @@ def cost(config, # a `LlamaConfig`
     forward = 2 * active + n * 4 * length * d
     return Cost(active + norms + (0 if config.tie_word_embeddings else v * d), active, forward, 3 * forward)
 
-# %% ../nbs/05_model.ipynb #8b2446ca
+# %% ../nbs/05_model.ipynb #97072b3f
 def _check_weights(path):
     "`ValueError` if a safetensors file under `path` is missing or cut."
     from safetensors import SafetensorError, safe_open
     files = sorted(Path(path).glob('*.safetensors'))
-    if not (Path(path)/'config.json').exists() or not files: raise FileNotFoundError(f'{path} holds no model: config.json and model.safetensors are expected')
+    if not (Path(path)/'config.json').exists() or not files:
+        raise FileNotFoundError(f'{path} holds no model: config.json and model.safetensors are expected')
     for file in files:
         try:
             with safe_open(file, 'pt') as f: f.keys()
@@ -79,9 +81,11 @@ def load(path, # a folder made by `save_pretrained`
     import logging
     logging.getLogger('bitsandbytes').setLevel(logging.ERROR) # a line about an optional package
     try: import bitsandbytes
-    except ImportError: raise ImportError("loading in 8 or 4 bits needs bitsandbytes: pip install 'hyperlex[gpu]'") from None
+    except ImportError:
+        raise ImportError("loading in 8 or 4 bits needs bitsandbytes: pip install 'hyperlex[gpu]'") from None
     from transformers import BitsAndBytesConfig
     sizes = json.loads((Path(path)/'config.json').read_text(encoding='utf-8'))
-    if bits == 4 and (odd := [k for k in ('hidden_size', 'intermediate_size') if sizes.get(k, 64) % 64]): raise ValueError(f'loading in 4 bits needs sizes that are multiples of 64; {odd[0]} is {sizes[odd[0]]}')
+    if bits == 4 and (odd := [k for k in ('hidden_size', 'intermediate_size') if sizes.get(k, 64) % 64]):
+        raise ValueError(f'loading in 4 bits needs sizes that are multiples of 64; {odd[0]} is {sizes[odd[0]]}')
     kind = dict(load_in_4bit=True, bnb_4bit_quant_type='nf4', bnb_4bit_compute_dtype=torch.bfloat16) if bits == 4 else dict(load_in_8bit=True)
     return AutoModelForCausalLM.from_pretrained(path, quantization_config=BitsAndBytesConfig(**kind), device_map='auto' if torch.cuda.is_available() else 'cpu')

@@ -41,7 +41,7 @@ def pack(corpus, # a corpus folder
         (tmp/'manifest.json').write_text(json.dumps(manifest), encoding='utf-8')
     return manifest
 
-# %% ../nbs/06_pretrain.ipynb #625c80d3
+# %% ../nbs/06_pretrain.ipynb #cfea7a1a
 @dataclass
 class TrainConfig:
     "Everything that decides a training run."
@@ -55,8 +55,9 @@ class TrainConfig:
     micro: int = 16 # sequences that one process runs at a time
     steps: int = 100
     optimizer: str = 'adamw' # adamw, muon or adamw8bit
-    lr: float = 3e-3 # AdamW: embeddings and norms always, matrices unless Muon has them
-    muon_lr: float = 1e-2 # Muon, scaled to the RMS of AdamW's update (2502.16982)
+    lr: float = 7e-4 # AdamW, for the weight matrices
+    embed_lr: float = 2e-2 # AdamW, for embeddings and norms, beside either optimizer
+    muon_lr: float = 7e-3 # Muon, scaled to the RMS of AdamW's update (2502.16982)
     weight_decay: float = .1 # on matrices only
     warmup: float = .05 # share of the steps
     decay: float = .5 # share of the steps, at the end, in which the rate falls linearly to zero
@@ -68,10 +69,12 @@ class TrainConfig:
     parallel: str = 'ddp' # ddp or fsdp, when there are several processes
 
     def __post_init__(self):
-        for name in 'width layers context batch micro steps lr muon_lr clip log_every'.split():
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0): raise ValueError(f'{name} must be above 0, not {getattr(self, name)!r}')
+        for name in 'width layers context batch micro steps lr embed_lr muon_lr clip log_every'.split():
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f'{name} must be above 0, not {getattr(self, name)!r}')
         for name, known in dict(optimizer=_OPTIMIZERS, dtype=('bf16', 'fp32'), parallel=('ddp', 'fsdp')).items():
-            if getattr(self, name) not in known: raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if not 0 <= self.warmup + self.decay <= 1: raise ValueError('warmup + decay must lie between 0 and 1')
 
 _OPTIMIZERS = 'adamw', 'muon', 'adamw8bit'
@@ -82,15 +85,17 @@ def _scale(cfg, step):
     up, down = max(1, round(cfg.warmup * cfg.steps)), max(1, round(cfg.decay * cfg.steps))
     return min((step + 1) / up, 1., (cfg.steps - step) / down)
 
-# %% ../nbs/06_pretrain.ipynb #ecd4a747
+# %% ../nbs/06_pretrain.ipynb #1d1f2226
 class _Blocks:
     "Blocks of `context + 1` tokens in an order that depends on the seed and the epoch only."
     def __init__(self, packed, context, seed):
         m = _read_json(Path(packed)/'manifest.json')
         self.row = np.memmap(Path(packed)/'tokens.bin', m['dtype'], 'r')
-        if len(self.row) != m['tokens']: raise ValueError(f"{packed}/tokens.bin holds {len(self.row):,} tokens, its manifest says {m['tokens']:,}: it was cut; pack it again")
+        if len(self.row) != m['tokens']:
+            raise ValueError(f"{packed}/tokens.bin holds {len(self.row):,} tokens, its manifest says {m['tokens']:,}: it was cut; pack it again")
         self.context, self.seed, self.n, self.epoch = context, seed, (len(self.row) - 1) // context, -1
-        if self.n < 1: raise ValueError(f'{len(self.row):,} tokens are too few for a context of {context}; use more text or a shorter context')
+        if self.n < 1:
+            raise ValueError(f'{len(self.row):,} tokens are too few for a context of {context}; use more text or a shorter context')
     def __call__(self, i):
         "Block number `i` of the endless shuffled row, as int64 of shape (context + 1,)."
         if i // self.n != self.epoch:
@@ -100,21 +105,25 @@ class _Blocks:
         return self.row[start:start + self.context + 1].astype(np.int64)
     def batch(self, first, count): return torch.from_numpy(np.stack([self(i) for i in range(first, first + count)]))
 
-# %% ../nbs/06_pretrain.ipynb #6c44af35
+# %% ../nbs/06_pretrain.ipynb #be3d6b02
 def _optimizers(model, cfg):
     "Optimizers of `model`: one, or Muon for the matrices beside AdamW for the rest."
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     matrices = [p for n, p in named if p.ndim == 2 and 'embed' not in n and 'lm_head' not in n]
     rest = [p for n, p in named if not any(p is m for m in matrices)]
-    groups = [dict(params=[p for p in rest if p.ndim == 2], weight_decay=cfg.weight_decay), dict(params=[p for p in rest if p.ndim < 2], weight_decay=0.)]
+    groups = [dict(params=[p for p in rest if p.ndim == 2], base=cfg.embed_lr, weight_decay=cfg.weight_decay),
+              dict(params=[p for p in rest if p.ndim < 2], base=cfg.embed_lr, weight_decay=0.)]
+    kw = dict(lr=cfg.lr, betas=(.9, .95))
     if cfg.optimizer == 'muon':
-        return [torch.optim.Muon(matrices, lr=cfg.muon_lr, weight_decay=cfg.weight_decay, momentum=.95, adjust_lr_fn='match_rms_adamw'),
-                torch.optim.AdamW(groups, lr=cfg.lr, betas=(.9, .95), fused=True)]
-    groups[0]['params'] = matrices + groups[0]['params']
-    if cfg.optimizer == 'adamw': return [torch.optim.AdamW(groups, lr=cfg.lr, betas=(.9, .95), fused=True)]
+        muon = [dict(params=matrices, base=cfg.muon_lr)]
+        return [torch.optim.Muon(muon, weight_decay=cfg.weight_decay, momentum=.95, adjust_lr_fn='match_rms_adamw'),
+                torch.optim.AdamW(groups, fused=True, **kw)]
+    groups.append(dict(params=matrices, base=cfg.lr, weight_decay=cfg.weight_decay))
+    if cfg.optimizer == 'adamw': return [torch.optim.AdamW(groups, fused=True, **kw)]
     try: from bitsandbytes.optim import AdamW8bit
-    except ImportError: raise ImportError("optimizer='adamw8bit' needs bitsandbytes: pip install 'hyperlex[gpu]'") from None
-    return [AdamW8bit(groups, lr=cfg.lr, betas=(.9, .95))]
+    except ImportError:
+        raise ImportError("optimizer='adamw8bit' needs bitsandbytes: pip install 'hyperlex[gpu]'") from None
+    return [AdamW8bit(groups, **kw)]
 
 # %% ../nbs/06_pretrain.ipynb #68a78829
 class _HeadLoss(torch.autograd.Function):
@@ -176,7 +185,7 @@ def _save(path, model, opts, state):
 def _rank(): return dist.get_rank() if dist.is_initialized() else 0
 def _world(): return dist.get_world_size() if dist.is_initialized() else 1
 
-# %% ../nbs/06_pretrain.ipynb #2d98ddb1
+# %% ../nbs/06_pretrain.ipynb #d7ba3ca6
 def _like(value, param):
     "A loaded state tensor, sharded like its parameter if that is sharded."
     if hasattr(param, 'device_mesh') and value.shape == param.shape:
@@ -208,17 +217,21 @@ def _newest(out):
                 with safe_open(f, 'pt') as t: t.keys()
             if not _read_json(path/'state.json'): raise ValueError('state.json is missing')
             return path
-        except Exception as e: damaged.append(f'{path.name}: {str(e)[:150]}'); print(f'checkpoint passed over: {damaged[-1]}', file=sys.stderr, flush=True)
-    if damaged: raise ValueError(f"no whole checkpoint in {Path(out).name}: {'; '.join(damaged)}. Restore one, or move the folder away to start anew")
+        except Exception as e:
+            damaged.append(f'{path.name}: {str(e)[:150]}')
+            print(f'checkpoint passed over: {damaged[-1]}', file=sys.stderr, flush=True)
+    if damaged:
+        raise ValueError(f"no whole checkpoint in {Path(out).name}: {'; '.join(damaged)}. Restore one, or move the folder away to start anew")
 
-# %% ../nbs/06_pretrain.ipynb #768e3206
+# %% ../nbs/06_pretrain.ipynb #c9f023fb
 def _setup(cfg):
     "Device of this process; starts the process group under torchrun (nccl on GPUs, gloo on CPUs)."
     _watch_launcher()
     cuda = torch.cuda.is_available()
     if int(os.environ.get('WORLD_SIZE', 1)) > 1:
         if not dist.is_initialized(): dist.init_process_group('nccl' if cuda else 'gloo')
-        if cfg.batch % dist.get_world_size(): raise ValueError(f'batch ({cfg.batch}) must be divisible by the number of processes ({dist.get_world_size()})')
+        if cfg.batch % dist.get_world_size():
+            raise ValueError(f'batch ({cfg.batch}) must be divisible by the number of processes ({dist.get_world_size()})')
     if cuda: torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
     return torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0))) if cuda else torch.device('cpu')
 
@@ -239,7 +252,7 @@ def _average(model):
     dist.all_reduce(flat); flat /= _world()
     for g, new in zip(grads, torch._utils._unflatten_dense_tensors(flat, grads)): g.copy_(new)
 
-# %% ../nbs/06_pretrain.ipynb #d61cb81d
+# %% ../nbs/06_pretrain.ipynb #c406b188
 def _step(objective, opts, blocks, cfg, step, device):
     "One optimizer step; returns the mean loss over the whole batch in nats a token."
     mine = cfg.batch // _world()
@@ -250,8 +263,8 @@ def _step(objective, opts, blocks, cfg, step, device):
         loss.backward(); total += loss.detach()
     _average(objective)
     torch.nn.utils.clip_grad_norm_(objective.parameters(), cfg.clip)
-    for o, base in zip(opts, [cfg.muon_lr, cfg.lr] if len(opts) == 2 else [cfg.lr]):
-        for g in o.param_groups: g['lr'] = base * _scale(cfg, step)
+    for o in opts:
+        for g in o.param_groups: g['lr'] = g['base'] * _scale(cfg, step)
         o.step(); o.zero_grad(set_to_none=True)
     if _world() > 1: dist.all_reduce(total); total /= _world()
     return total.item()
@@ -284,7 +297,7 @@ def train(cfg:TrainConfig):
     if _world() > 1: dist.barrier()
     return result
 
-# %% ../nbs/06_pretrain.ipynb #f334d902
+# %% ../nbs/06_pretrain.ipynb #c4644b39
 def _own(out, cfg):
     "Take the folder for this trainer, waiting a little for a dying one; write the configuration. `ValueError` if it belongs to other settings."
     out.mkdir(parents=True, exist_ok=True)
@@ -303,7 +316,8 @@ def _say(cfg, step, loss, start, first):
     "A line of the log."
     if _rank(): return
     rate = (step - first) / (time.time() - start)
-    print(f'step {step}/{cfg.steps} loss {loss:.4f} lr x{_scale(cfg, step - 1):.2f} {rate * cfg.batch * cfg.context:,.0f} tokens/s, {(cfg.steps - step) / rate:.0f} s to go', flush=True)
+    print(f'step {step}/{cfg.steps} loss {loss:.4f} lr x{_scale(cfg, step - 1):.2f} '
+          f'{rate * cfg.batch * cfg.context:,.0f} tokens/s, {(cfg.steps - step) / rate:.0f} s to go', flush=True)
 
 def _prune(out):
     "Keep the two newest checkpoints."
@@ -317,19 +331,22 @@ def _finish(out, cfg, result, seconds, steps):
         shutil.copytree(cfg.tokenizer, tmp)
         for f in ('config.json', 'generation_config.json', 'model.safetensors'):
             if (src := out/f'checkpoint-{cfg.steps:07}'/f).exists(): shutil.copy(src, tmp)
-    if steps: _write_json(out/'timing.json', dict(seconds=seconds, tokens_per_second=steps * cfg.batch * cfg.context / seconds, processes=_world()))
+    rate = steps * cfg.batch * cfg.context / seconds
+    if steps: _write_json(out/'timing.json', dict(seconds=seconds, tokens_per_second=rate, processes=_world()))
     _write_json(out/'result.json', result)
 
-# %% ../nbs/06_pretrain.ipynb #129bdeaf
+# %% ../nbs/06_pretrain.ipynb #8662e24d
 def main(path):
     "Train from a JSON configuration; every process of a group runs this."
     raw = _read_json(path)
     if not raw: raise SystemExit(f'{path} holds no configuration')
-    if unknown := set(raw) - {f.name for f in fields(TrainConfig)}: raise SystemExit(f'unknown settings: {sorted(unknown)}')
+    if unknown := set(raw) - {f.name for f in fields(TrainConfig)}:
+        raise SystemExit(f'unknown settings: {sorted(unknown)}')
     from transformers.utils.logging import disable_progress_bar
     disable_progress_bar()
     try: train(TrainConfig(**raw))
-    except (ValueError, OSError, ImportError) as e: raise SystemExit(f'{type(e).__name__}: {e}') from (e if os.environ.get('HYPERLEX_DEBUG') else None)
+    except (ValueError, OSError, ImportError) as e:
+        raise SystemExit(f'{type(e).__name__}: {e}') from None
     finally:
         if dist.is_initialized(): dist.destroy_process_group()
 

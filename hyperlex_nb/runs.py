@@ -12,8 +12,13 @@ from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
-# %% ../nbs/00_runs.ipynb #7271aba1
+# %% ../nbs/00_runs.ipynb #fe066deb
 PROFILES = 'smoke', 'cpu', 'gpu', 'cluster'
+
+def _int(value):
+    "A whole number from an int or text such as '12', '1e6'; None for anything else, booleans too."
+    if isinstance(value, int) or str(value).lstrip('+-').isdigit(): return None if isinstance(value, bool) else int(value)
+    return int(float(value)) if float(value) == int(float(value)) else None
 
 def _convert(name, value, kind, default):
     "`value` as the declared `kind`; `ValueError` names the parameter, the value and what was expected."
@@ -23,7 +28,7 @@ def _convert(name, value, kind, default):
     try:
         if kind == 'str': ok = str(value) if isinstance(value, (str, os.PathLike)) else None
         elif kind == 'bool': ok = {'true': True, 'false': False, '1': True, '0': False}[str(value).lower()]
-        elif kind == 'int': ok = None if isinstance(value, bool) or float(str(value)) != int(float(str(value))) else int(value) if str(value).lstrip('+-').isdigit() else int(float(str(value)))
+        elif kind == 'int': ok = _int(value)
         elif kind == 'float': ok = None if isinstance(value, bool) else float(value)
         else:
             ok = ast.literal_eval(value) if isinstance(value, str) else value
@@ -98,7 +103,7 @@ def atomic(path): # the file or folder to write
             raise OSError(errno.ENOSPC if full else e.errno, f'cannot write {path.name}: {why}, or choose another folder. What was there before is untouched') from e
         raise
 
-# %% ../nbs/00_runs.ipynb #f3ef3660
+# %% ../nbs/00_runs.ipynb #ccd594ec
 def _now(): return datetime.now(timezone.utc).isoformat(timespec='seconds')
 
 def _write_json(path, obj):
@@ -108,7 +113,8 @@ def _read_json(path):
     "The object in `path`, `{}` if there is none; `ValueError` names a damaged file."
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except (FileNotFoundError, NotADirectoryError): return {}
-    except ValueError as e: raise ValueError(f'{path} is damaged ({e}); delete the run folder, or restore the file') from None
+    except ValueError as e:
+        raise ValueError(f'{path} is damaged ({e}); delete the run folder, or restore the file') from None
 
 def _root():
     "The project's folder: the nearest parent with a `settings.ini`, else the working folder."
@@ -170,7 +176,7 @@ def _alive(path):
     if lock: lock.close()
     return lock is None
 
-# %% ../nbs/00_runs.ipynb #5719c3c7
+# %% ../nbs/00_runs.ipynb #37f358bd
 class Run:
     "A run folder: parameters in; manifest, metrics, figures and artifacts out."
     def __init__(self, path): self.path = Path(path)
@@ -180,18 +186,22 @@ class Run:
     @property
     def metrics(self): return _read_json(self.path/'metrics.json')
     @property
-    def id(self): return self.path.name if not (self.path.parent/'manifest.json').exists() else f'{self.path.parent.name}/{self.path.name}'
+    def id(self):
+        "The folder's name, after that of its book, or of `reference/` where committed runs are kept."
+        parent = self.path.parent
+        return f'{parent.name}/{self.path.name}' if parent.name == 'reference' or (parent/'manifest.json').exists() else self.path.name
     @property
     def status(self):
         "`finished`, `failed`, `running`, or `scratch`; a run whose process died while `running` is `failed`, and is written down so."
         m = self.manifest
         if m.get('status') == 'running' and not _alive(self.path):
-            with contextlib.suppress(OSError): self._update(status='failed', error='the runner died (killed, or the machine went down)', finished=_now())
+            with contextlib.suppress(OSError):
+                self._update(status='failed', error='the runner died (killed, or the machine went down)', finished=_now())
             return 'failed'
         return m.get('status', 'failed')
     def _update(self, **kw): _write_json(self.path/'manifest.json', {**self.manifest, **kw})
 
-# %% ../nbs/00_runs.ipynb #bd04f70e
+# %% ../nbs/00_runs.ipynb #002b0902
 from fastcore.basics import patch
 
 @patch(cls_method=True)
@@ -199,7 +209,8 @@ def current(cls:Run, **params): # parameters worth a note when the notebook was 
     "The run this notebook belongs to, or a scratch run when it was opened by hand."
     if path := os.environ.get('HYPERLEX_RUN'): return cls(path)
     run = cls(tempfile.mkdtemp(prefix='hyperlex-scratch-'))
-    run._update(id=run.path.name, status='scratch', notebook='', parameters=params, profile=params.get('profile'), seed=params.get('seed'), started=_now(), git=_git())
+    run._update(id=run.path.name, status='scratch', notebook='', parameters=params, profile=params.get('profile'),
+                seed=params.get('seed'), started=_now(), git=_git())
     return run
 
 @patch
@@ -207,13 +218,15 @@ def sizes(self:Run, profile, # one of `PROFILES`
           table, # profile -> dict of sizes
           **overrides): # single sizes; those not None win
     "The sizes of `profile` after overrides, as a namespace; they go into the manifest."
-    if profile not in table: raise ValueError(f"profile {profile!r} has no sizes here; choose from {', '.join(table)}")
-    if extra := set(overrides) - set(table[profile]): raise ValueError(f'{sorted(extra)} are not sizes of this notebook')
+    if profile not in table:
+        raise ValueError(f"profile {profile!r} has no sizes here; choose from {', '.join(table)}")
+    if extra := set(overrides) - set(table[profile]):
+        raise ValueError(f'{sorted(extra)} are not sizes of this notebook')
     out = {**table[profile], **{k: v for k, v in overrides.items() if v is not None}}
     self._update(sizes=out)
     return SimpleNamespace(**out)
 
-# %% ../nbs/00_runs.ipynb #94f24d00
+# %% ../nbs/00_runs.ipynb #da754022
 @patch
 def log(self:Run, name, # e.g. 'bpb/dev'
         value, # a number
@@ -238,17 +251,19 @@ def figure(self:Run, fig, name): # a matplotlib figure; its file name without en
     m = self.manifest
     git, facts = m.get('git') or {}, {**(m.get('parameters') or {}), **m.get('notes', {})}
     commit = (git.get('commit') or 'no commit')[:9] + ('+changes' if git.get('dirty') else '')
-    sign = ' · '.join(str(x) for x in (facts.get('corpus') or facts.get('source'), m.get('profile'), f"seed {m['seed']}" if m.get('seed') is not None else None, commit) if x)
-    fig.text(.995, .005, sign, ha='right', va='bottom', fontsize=6, color='.45')
+    seed = f"seed {m['seed']}" if m.get('seed') is not None else None
+    sign = ' · '.join(str(x) for x in (facts.get('corpus') or facts.get('source'), m.get('profile'), seed, commit) if x)
+    fig.text(1, -.02, sign, ha='right', va='top', fontsize=6, color='.45')
     with atomic(self.path/'figures'/f'{name}.png') as tmp: fig.savefig(tmp, dpi=120, bbox_inches='tight', format='png')
     return fig
 
-# %% ../nbs/00_runs.ipynb #494f2fa2
+# %% ../nbs/00_runs.ipynb #3d5bdbc5
 @patch
 def input(self:Run, path): # a file or folder that this run reads
     "Record the hash of an input in the manifest; returns the path."
     path = Path(path)
-    self._update(inputs={**self.manifest.get('inputs', {}), path.name: dict(sha256=_hash(path), run=Run(path.parent).id if (path.parent/'manifest.json').exists() else None)})
+    maker = Run(path.parent).id if (path.parent/'manifest.json').exists() else None
+    self._update(inputs={**self.manifest.get('inputs', {}), path.name: dict(sha256=_hash(path), run=maker)})
     return path
 
 @patch
@@ -272,7 +287,8 @@ def latest(cls:Run, name, # the notebook's name without ending
     runs = [r for r in cls.all() if r.manifest['notebook'] == name and r.status == 'finished' and (r.path/artifact).exists()]
     book = Path(os.environ.get('HYPERLEX_RUN', '/-')).parent
     runs.sort(key=lambda r: r.path.parent == book)
-    if not runs: raise FileNotFoundError(f'no finished run of {name!r}' + (f' with {artifact!r}' if artifact else '') + f'; make one with: hyperlex run nbs/experiments/{name}.ipynb')
+    if not runs:
+        raise FileNotFoundError(f'no finished run of {name!r}' + (f' with {artifact!r}' if artifact else '') + f'; make one with: hyperlex run nbs/experiments/{name}.ipynb')
     return runs[-1].path/artifact
 
 # %% ../nbs/00_runs.ipynb #5b80a51d
@@ -285,7 +301,7 @@ class _Live:
         self.out.flush()
     def flush(self): self.out.flush()
 
-# %% ../nbs/00_runs.ipynb #271d6819
+# %% ../nbs/00_runs.ipynb #72182852
 def _why(e):
     "One line that says what went wrong, and the traceback's last lines if a cell failed."
     name = type(e).__name__
@@ -302,7 +318,8 @@ def _new_run(notebook, merged, runs_dir, name, facts):
     "Make the folder of a fresh run."
     folder = Path(runs_dir or _runs_dir())
     path = folder/(name or f'{datetime.now():%Y%m%d-%H%M%S}-{Path(notebook).stem}-{secrets.token_hex(2)}')
-    if (path/'manifest.json').exists(): raise ValueError(f'there is a run {path.name!r} already: resume it, or choose another name')
+    if (path/'manifest.json').exists():
+        raise ValueError(f'there is a run {path.name!r} already: resume it, or choose another name')
     run = Run(path)
     run._update(id=path.name, notebook=Path(notebook).stem, source=_relative(notebook), source_sha256=_file_hash(notebook),
                 status='running', parameters=merged, profile=merged.get('profile'), seed=merged.get('seed'), started=_now(),
@@ -382,19 +399,20 @@ def progress(it, # any iterable
             last, rate = now, i / (now - start)
             print(f'{desc}: {i:,}' + (f' of {total:,}, {(total - i) / rate:.0f} s to go' if total else f', {rate:.1f} a second'), flush=True)
 
-# %% ../nbs/00_runs.ipynb #0f8cfcad
+# %% ../nbs/00_runs.ipynb #e8400aab
 def _command(module, config, gpus=0, nodes=1, rdzv=''):
     "The command line that starts `module` on `gpus` processes of `nodes` nodes."
     base = ['-m', module, str(config)]
     if gpus <= 1 and nodes == 1: return [sys.executable, *base]
     torchrun = [sys.executable, '-m', 'torch.distributed.run', f'--nproc-per-node={max(gpus, 1)}', f'--nnodes={nodes}']
     if nodes == 1: return [*torchrun, '--standalone', *base]
-    if not rdzv: raise ValueError('training on several nodes needs a meeting point: pass --rdzv HOST:PORT, or make a SLURM script with --slurm')
+    if not rdzv:
+        raise ValueError('training on several nodes needs a meeting point: pass --rdzv HOST:PORT, or make a SLURM script with --slurm')
     torchrun += ['--rdzv-backend=c10d', f'--rdzv-endpoint={rdzv}', f"--rdzv-id={os.environ.get('SLURM_JOB_ID', 'hyperlex')}"]
     srun = ['srun', f'--nodes={nodes}', '--ntasks-per-node=1'] if 'SLURM_JOB_ID' in os.environ else []
     return [*srun, *torchrun, *base]
 
-# %% ../nbs/00_runs.ipynb #d2a95df5
+# %% ../nbs/00_runs.ipynb #988e9aa8
 def _birth(pid):
     "`host/pid/birth time` of a process of this machine, None if it is gone."
     import psutil
@@ -425,9 +443,10 @@ def launch(module, # e.g. 'hyperlex_nb.pretrain'
     finally:
         if child.poll() is None and sys.exc_info()[0]: child.terminate()
         code = child.wait()
-    if code: raise RuntimeError(f'{module} ' + (f'was killed by signal {-code}' if code < 0 else f'ended with code {code}') + ': ' + (said or '\n' + ''.join(tail)).rstrip())
+    if code:
+        raise RuntimeError(f'{module} ' + (f'was killed by signal {-code}' if code < 0 else f'ended with code {code}') + ': ' + (said or '\n' + ''.join(tail)).rstrip())
 
-# %% ../nbs/00_runs.ipynb #5cbb0a67
+# %% ../nbs/00_runs.ipynb #00df5730
 def slurm(notebook, params, # what to run
           gpus, nodes, # per node; how many nodes
           hours=24, partition=''): # wall time limit; SLURM partition
@@ -436,17 +455,19 @@ def slurm(notebook, params, # what to run
     args = ' '.join(quote(f'-p{k}={v}') for k, v in _check(notebook, params).items() if k in params)
     src, name = quote(_relative(notebook)), 'slurm-$SLURM_JOB_ID'
     head = ['#!/bin/bash', f'#SBATCH --job-name=hyperlex-{Path(notebook).stem}', f'#SBATCH --nodes={nodes}', '#SBATCH --ntasks-per-node=1',
-            f'#SBATCH --gpus-per-node={gpus}', f'#SBATCH --time={hours}:00:00', '#SBATCH --requeue', *([f'#SBATCH --partition={partition}'] if partition else [])]
+            f'#SBATCH --gpus-per-node={gpus}', f'#SBATCH --time={hours}:00:00', '#SBATCH --requeue',
+            *([f'#SBATCH --partition={partition}'] if partition else [])]
     body = ['set -euo pipefail', 'cd "$SLURM_SUBMIT_DIR"', 'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
             f'if [ -d "runs/{name}" ]; then hyperlex run --resume "{name}"',
             f'else hyperlex run {src} {args} --name "{name}" --gpus {gpus} --nodes {nodes} --rdzv "$head:29500"; fi']
     return '\n'.join(head + [''] + body) + '\n'
 
-# %% ../nbs/00_runs.ipynb #5b0616f5
+# %% ../nbs/00_runs.ipynb #07caabe5
 def _flat(run):
     "Parameters, sizes and metrics of a run in one flat dict."
     m = run.manifest
-    return {**{f'p.{k}': v for k, v in {**(m.get('parameters') or {}), **m.get('sizes', {})}.items()}, **{k: v['value'] for k, v in run.metrics.items()}}
+    given = {**(m.get('parameters') or {}), **m.get('sizes', {})}
+    return {**{f'p.{k}': v for k, v in given.items()}, **{k: v['value'] for k, v in run.metrics.items()}}
 
 @patch(cls_method=True)
 def table(cls:Run, runs_dir=None, # default: `runs/` of the project
@@ -456,9 +477,11 @@ def table(cls:Run, runs_dir=None, # default: `runs/` of the project
     rows = []
     for r in cls.all(runs_dir):
         m = r.manifest
-        row = dict(id=r.id, notebook=m['notebook'], profile=m.get('profile') or '', status=r.status, wall_s=m.get('wall_s', ''), started=m['started'][:16])
+        row = dict(id=r.id, notebook=m['notebook'], profile=m.get('profile') or '', status=r.status,
+                   wall_s=m.get('wall_s', ''), started=m['started'][:16])
         facts = {**row, **_flat(r)}
-        if all(str(facts.get(k)) == v for k, v in (w.split('=', 1) for w in where)): rows.append({**row, **{s: facts.get(s, '') for s in show}})
+        if all(str(facts.get(k)) == v for k, v in (w.split('=', 1) for w in where)):
+            rows.append({**row, **{s: facts.get(s, '') for s in show}})
     return rows
 
 @patch

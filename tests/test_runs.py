@@ -200,3 +200,13 @@ def test_progress_is_sparse_and_complete(capsys, monkeypatch):
     monkeypatch.setenv('HYPERLEX_RUN', '/nowhere')
     assert list(progress((i for i in range(1000)), total=1000, desc='x', every=.05)) == list(range(1000))
     assert len(capsys.readouterr().out.splitlines()) <= 3
+
+
+def test_gpus_of_the_runner_reach_the_trainer(notebook, tmp_path, monkeypatch):
+    "`execute(gpus=2)` makes `launch` in the notebook start two processes through torch.distributed.run."
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    _module(tmp_path, "import os, sys, pathlib\npathlib.Path(sys.argv[1] + os.environ['RANK']).write_text(os.environ['WORLD_SIZE'])")
+    nb = notebook('g', "n: int = 3", f"from hyperlex_nb.runs import launch\nlaunch('child_module', {str(tmp_path/'rank')!r})")
+    run = execute(nb, runs_dir=tmp_path/'runs', gpus=2)
+    assert run.status == 'finished', run.manifest['error']
+    assert [(tmp_path/f'rank{i}').read_text() for i in (0, 1)] == ['2', '2'] and run.manifest['launch'] == dict(gpus=2, nodes=1, rdzv='')
