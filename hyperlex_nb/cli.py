@@ -46,7 +46,7 @@ def _verdicts(a):
     from hyperlex_nb.runs import _runs_dir
     print(judge(Path(a.runs_dir or _runs_dir())).to_text())
 
-# %% ../nbs/20_cli.ipynb #9a012758
+# %% ../nbs/20_cli.ipynb #997aafea
 def _table(rows):
     "Rows of dicts as aligned text."
     if not rows: return 'no runs'
@@ -58,7 +58,8 @@ def _runs(a):
     "hyperlex runs"
     from hyperlex_nb.runs import Run, _runs_dir
     folder = Path(a.runs_dir or _runs_dir())
-    if a.diff:
+    if a.keep: print(Run(folder/a.keep[0]).keep(a.keep[1], folder))
+    elif a.diff:
         one, two = (Run(folder/i) for i in a.diff)
         for r, i in zip((one, two), a.diff):
             if not r.manifest: raise ValueError(f'there is no run {i!r}; `hyperlex runs` lists them')
@@ -76,7 +77,7 @@ def _corpus(a):
     from hyperlex_nb.corpus import build
     print(json.dumps(build(documents(a.source, limit=a.limit), a.out, seed=a.seed), ensure_ascii=False, indent=1, default=str))
 
-# %% ../nbs/20_cli.ipynb #f0a2a968
+# %% ../nbs/20_cli.ipynb #3d606e28
 def _parser():
     "The parser of the whole command."
     p = argparse.ArgumentParser('hyperlex', description='Experiments on hyper-compressed Russian language models: run, compare, judge.')
@@ -107,7 +108,9 @@ def _parser():
     c = command('runs', _runs, 'list runs, or show how two differ')
     c.add_argument('--where', action='append', default=[], metavar='NAME=VALUE', help='only runs with this notebook, status, profile, p.PARAMETER or metric')
     c.add_argument('--show', action='append', default=[], metavar='NAME', help='a further column: a metric, or p.PARAMETER')
-    c.add_argument('--diff', nargs=2, metavar='ID'); c.add_argument('--json', action='store_true')
+    c.add_argument('--diff', nargs=2, metavar='ID', help='what differs between two runs')
+    c.add_argument('--keep', nargs=2, metavar=('ID', 'NAME'), help='copy manifest, metrics and figures to runs/reference/NAME, to be committed')
+    c.add_argument('--json', action='store_true')
 
     command('verdicts', _verdicts, 'judge the 23 claims from the run folders')
 

@@ -201,13 +201,17 @@ class Run:
         return m.get('status', 'failed')
     def _update(self, **kw): _write_json(self.path/'manifest.json', {**self.manifest, **kw})
 
-# %% ../nbs/00_runs.ipynb #002b0902
+# %% ../nbs/00_runs.ipynb #e720d171
 from fastcore.basics import patch
 
 @patch(cls_method=True)
-def current(cls:Run, **params): # parameters worth a note when the notebook was opened by hand
-    "The run this notebook belongs to, or a scratch run when it was opened by hand."
-    if path := os.environ.get('HYPERLEX_RUN'): return cls(path)
+def current(cls:Run, **params): # facts about this notebook: corpus, profile, seed
+    "The run this notebook belongs to, or a scratch run when it was opened by hand; facts that its parameters lack are noted."
+    if path := os.environ.get('HYPERLEX_RUN'):
+        run = cls(path)
+        new = {k: v for k, v in params.items() if k not in (run.manifest.get('parameters') or {})}
+        if new: run.note(**new)
+        return run
     run = cls(tempfile.mkdtemp(prefix='hyperlex-scratch-'))
     run._update(id=run.path.name, status='scratch', notebook='', parameters=params, profile=params.get('profile'),
                 seed=params.get('seed'), started=_now(), git=_git())
@@ -226,7 +230,7 @@ def sizes(self:Run, profile, # one of `PROFILES`
     self._update(sizes=out)
     return SimpleNamespace(**out)
 
-# %% ../nbs/00_runs.ipynb #da754022
+# %% ../nbs/00_runs.ipynb #ca0a474e
 @patch
 def log(self:Run, name, # e.g. 'bpb/dev'
         value, # a number
@@ -251,8 +255,8 @@ def figure(self:Run, fig, name): # a matplotlib figure; its file name without en
     m = self.manifest
     git, facts = m.get('git') or {}, {**(m.get('parameters') or {}), **m.get('notes', {})}
     commit = (git.get('commit') or 'no commit')[:9] + ('+changes' if git.get('dirty') else '')
-    seed = f"seed {m['seed']}" if m.get('seed') is not None else None
-    sign = ' · '.join(str(x) for x in (facts.get('corpus') or facts.get('source'), m.get('profile'), seed, commit) if x)
+    seed = f"seed {facts['seed']}" if facts.get('seed') is not None else None
+    sign = ' · '.join(str(x) for x in (facts.get('corpus') or facts.get('source'), facts.get('profile'), seed, commit) if x)
     fig.text(1, -.02, sign, ha='right', va='top', fontsize=6, color='.45')
     with atomic(self.path/'figures'/f'{name}.png') as tmp: fig.savefig(tmp, dpi=120, bbox_inches='tight', format='png')
     return fig
@@ -489,3 +493,17 @@ def diff(self:Run, other): # another `Run`
     "Name -> (here, there) for every parameter, size and metric that differs."
     a, b = _flat(self), _flat(other)
     return {k: (a.get(k), b.get(k)) for k in sorted({*a, *b}) if a.get(k) != b.get(k)}
+
+# %% ../nbs/00_runs.ipynb #8e133db4
+@patch
+def keep(self:Run, name, # the folder's name under `reference/`
+         runs_dir=None): # default: `runs/` of the project
+    "Copy manifest, metrics and figures of a finished run to `reference/<name>`; returns the new `Run`."
+    if self.status != 'finished': raise ValueError(f'run {self.id} is {self.status}; only a finished run can be kept')
+    to = Path(runs_dir or _runs_dir())/'reference'/name
+    with atomic(to) as tmp:
+        tmp.mkdir()
+        for f in 'manifest.json', 'metrics.json':
+            if (self.path/f).exists(): shutil.copy(self.path/f, tmp)
+        if (self.path/'figures').exists(): shutil.copytree(self.path/'figures', tmp/'figures')
+    return Run(to)

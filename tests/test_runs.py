@@ -141,6 +141,17 @@ def test_table_filters_and_diff(notebook, tmp_path):
     assert Run(tmp_path/'runs'/'r1').diff(Run(tmp_path/'runs'/'r2')) == {'p.n': (1, 2), 'x': (2, 4)}
 
 
+def test_a_kept_run_is_small_and_listed(notebook, tmp_path):
+    nb = notebook('k', "n: int = 3  # a", "from hyperlex_nb.runs import Run; r = Run.current(); r.log('x', n); r.output('weights').write_bytes(bytes(10**6))")
+    run = execute(nb, runs_dir=tmp_path/'runs', name='r')
+    kept = run.keep('cpu', tmp_path/'runs')
+    assert kept.id == 'reference/cpu' and kept.metrics == run.metrics and sorted(p.name for p in kept.path.iterdir()) == ['manifest.json', 'metrics.json']
+    assert [r['id'] for r in Run.table(tmp_path/'runs')] == ['r', 'reference/cpu'] or [r['id'] for r in Run.table(tmp_path/'runs')] == ['reference/cpu', 'r']
+    (run.path/'manifest.json').write_text((run.path/'manifest.json').read_text().replace('finished"', 'failed"', 1))
+    with pytest.raises(ValueError, match='only a finished run'): run.keep('cpu', tmp_path/'runs')
+    assert kept.metrics['x']['value'] == 3
+
+
 # ---- children
 
 def _module(tmp_path, code):
