@@ -10,7 +10,7 @@ import html, re, shutil, time, tomllib
 from pathlib import Path
 from .runs import PROFILES, Run, _alive, _check, _declared, _file_hash, _git, _lock, _now, _root, _runs_dir, atomic, execute
 
-# %% ../nbs/19_book.ipynb #f5b6001c
+# %% ../nbs/19_book.ipynb #3d71a2e4
 def stages(file=None): # default: `nbs/book.toml` of the project
     "The stages of the book, in order: dicts with `notebook` (a path), `name`, and `seconds` by profile."
     file = Path(file or _root()/'nbs'/'book.toml')
@@ -18,7 +18,8 @@ def stages(file=None): # default: `nbs/book.toml` of the project
     except FileNotFoundError:
         raise FileNotFoundError(f'there is no {file.name} here; run this in a checkout of the project') from None
     except (tomllib.TOMLDecodeError, KeyError) as e: raise ValueError(f'{file.name} is damaged: {e}') from None
-    return [dict(s, name=f"{i:02}-{s['notebook'].split('/')[-1]}", notebook=file.parent/f"{s['notebook']}.ipynb") for i, s in enumerate(listed)]
+    return [dict(s, name=f"{i:02}-{s['notebook'].split('/')[-1]}", notebook=file.parent/f"{s['notebook']}.ipynb")
+            for i, s in enumerate(listed)]
 
 # %% ../nbs/19_book.ipynb #6eb3526e
 def _distribute(listed, profile, params):
@@ -40,11 +41,15 @@ def _expected(stage, profile, runs_dir):
             and m.get('profile', profile) in (profile, None) and m.get('status') == 'finished' and m.get('wall_s')]
     return done[-1] if done else stage['seconds'].get(profile)
 
-# %% ../nbs/19_book.ipynb #5004446d
-_CSS = """body{margin:0;font:16px/1.55 Georgia,serif;color:#222}nav{position:fixed;top:0;bottom:0;width:15em;overflow:auto;background:#f6f4ef;padding:1em;font:14px/1.5 sans-serif}
-nav a{display:block;color:#333;text-decoration:none;padding:.15em 0}nav a:hover{color:#a33}main{margin-left:18em;max-width:56em;padding:1em 2em}section{border-top:3px double #bbb;margin-top:3em}
-pre{font:13px/1.4 monospace;white-space:pre-wrap;margin:0}.highlight{background:#f7f7f7;padding:.6em .8em;border-radius:4px}.jp-OutputArea-output,.output_subarea,.jp-RenderedText{padding:.3em .8em}
-.jp-InputPrompt,.jp-OutputPrompt,.anchor-link{display:none}img{max-width:100%}table{border-collapse:collapse;font:14px sans-serif}td,th{border-bottom:1px solid #ddd;padding:.25em .6em;text-align:left;vertical-align:top}
+# %% ../nbs/19_book.ipynb #12234283
+_CSS = """body{margin:0;font:16px/1.55 Georgia,serif;color:#222}
+nav{position:fixed;top:0;bottom:0;width:15em;overflow:auto;background:#f6f4ef;padding:1em;font:14px/1.5 sans-serif}
+nav a{display:block;color:#333;text-decoration:none;padding:.15em 0}nav a:hover{color:#a33}
+main{margin-left:18em;max-width:56em;padding:1em 2em}section{border-top:3px double #bbb;margin-top:3em}
+pre{font:13px/1.4 monospace;white-space:pre-wrap;margin:0}.highlight{background:#f7f7f7;padding:.6em .8em;border-radius:4px}
+.jp-OutputArea-output,.output_subarea,.jp-RenderedText{padding:.3em .8em}
+.jp-InputPrompt,.jp-OutputPrompt,.anchor-link{display:none}img{max-width:100%}
+table{border-collapse:collapse;font:14px sans-serif}td,th{border-bottom:1px solid #ddd;padding:.25em .6em;text-align:left;vertical-align:top}
 @media(max-width:60em){nav{position:static;width:auto}main{margin:0}}"""
 
 def _body(notebook):
@@ -78,7 +83,7 @@ def render(run, # the `Run` of a book
         f.write('</main></html>')
     return run.path/'book.html'
 
-# %% ../nbs/19_book.ipynb #73b6bfc1
+# %% ../nbs/19_book.ipynb #44f6bdff
 def _stage(s, params, folder):
     "Run one stage, or go on with it; returns its `Run`."
     old = Run(folder/s['name'])
@@ -96,7 +101,8 @@ def _open(profile, params, resume, runs_dir):
         if _alive(run.path): raise ValueError(f'book {resume} is still running; stop it first')
         return run
     run = Run(folder/f"{time.strftime('%Y%m%d-%H%M%S')}-book-{profile}")
-    run._update(id=run.path.name, notebook='book', kind='book', status='running', profile=profile, parameters=params, started=_now(), git=_git())
+    run._update(id=run.path.name, notebook='book', kind='book', status='running', profile=profile, parameters=params,
+                started=_now(), git=_git())
     return run
 
 # %% ../nbs/19_book.ipynb #072bbd6d

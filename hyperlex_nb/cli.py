@@ -77,7 +77,7 @@ def _corpus(a):
     from hyperlex_nb.corpus import build
     print(json.dumps(build(documents(a.source, limit=a.limit), a.out, seed=a.seed), ensure_ascii=False, indent=1, default=str))
 
-# %% ../nbs/20_cli.ipynb #3d606e28
+# %% ../nbs/20_cli.ipynb #327123b5
 def _parser():
     "The parser of the whole command."
     p = argparse.ArgumentParser('hyperlex', description='Experiments on hyper-compressed Russian language models: run, compare, judge.')
@@ -88,13 +88,15 @@ def _parser():
         c = sub.add_parser(name, help=help, description=help + '.', **kw); c.set_defaults(f=f)
         c.add_argument('--runs-dir', metavar='DIR', help='where run folders are kept (default: runs/ of the project)')
         return c
-    def param(c): c.add_argument('-p', '--param', action='append', default=[], metavar='NAME=VALUE', help='a parameter of the notebook; may be repeated')
+    def param(c): c.add_argument('-p', '--param', action='append', default=[], metavar='NAME=VALUE',
+                                 help='a parameter of the notebook; may be repeated')
 
     c = command('run', _run, 'run one notebook into a run folder'); param(c)
     c.add_argument('notebook', nargs='?'); c.add_argument('--profile', help='smoke, cpu, gpu or cluster')
     c.add_argument('--resume', metavar='ID', help='go on with an interrupted or failed run')
     c.add_argument('--name', help="the run folder's name")
-    c.add_argument('--gpus', type=int, default=0, metavar='N', help='processes for training on each node, one a GPU (on a machine without GPUs: on its cores)')
+    c.add_argument('--gpus', type=int, default=0, metavar='N',
+                   help='processes for training on each node, one a GPU (on a machine without GPUs: on its cores)')
     c.add_argument('--nodes', type=int, default=1, metavar='N')
     c.add_argument('--rdzv', default='', metavar='HOST:PORT', help='meeting point of several nodes')
     c.add_argument('--slurm', metavar='FILE', help='write an sbatch script instead of running')
@@ -106,10 +108,12 @@ def _parser():
     c.add_argument('--resume', metavar='ID', help='go on with a book')
 
     c = command('runs', _runs, 'list runs, or show how two differ')
-    c.add_argument('--where', action='append', default=[], metavar='NAME=VALUE', help='only runs with this notebook, status, profile, p.PARAMETER or metric')
+    c.add_argument('--where', action='append', default=[], metavar='NAME=VALUE',
+                   help='only runs with this notebook, status, profile, p.PARAMETER or metric')
     c.add_argument('--show', action='append', default=[], metavar='NAME', help='a further column: a metric, or p.PARAMETER')
     c.add_argument('--diff', nargs=2, metavar='ID', help='what differs between two runs')
-    c.add_argument('--keep', nargs=2, metavar=('ID', 'NAME'), help='copy manifest, metrics and figures to runs/reference/NAME, to be committed')
+    c.add_argument('--keep', nargs=2, metavar=('ID', 'NAME'),
+                   help='copy manifest, metrics and figures to runs/reference/NAME, to be committed')
     c.add_argument('--json', action='store_true')
 
     command('verdicts', _verdicts, 'judge the 23 claims from the run folders')

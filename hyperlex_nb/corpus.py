@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['build', 'read', 'describe']
 
-# %% ../nbs/01_corpus.ipynb #8946814c
-import collections, concurrent.futures, errno, functools, hashlib, json, multiprocessing, shutil, sys, tempfile, warnings
+# %% ../nbs/01_corpus.ipynb #9624dde3
+import collections, concurrent.futures, errno, functools, hashlib, json, multiprocessing, shutil, sys, warnings
 from pathlib import Path
 import numpy as np, psutil, pyarrow as pa, pyarrow.parquet as pq
 from .runs import atomic
@@ -308,11 +308,12 @@ def build(docs, # a source's name, or an iterable of dicts with a `text`
     if leaks.size: warnings.warn(f'{out.name}: {manifest["leaks"]} linked pair(s) of documents lie on two sides of the split; keep_split=False parts none')
     return manifest
 
-# %% ../nbs/01_corpus.ipynb #0ec3e8bd
+# %% ../nbs/01_corpus.ipynb #f482f9be
 def _whole(docs):
     "`docs` with every field; `ValueError` for one without a text."
     for n, d in enumerate(docs, 1):
-        if not isinstance(d.get('text'), str): raise ValueError(f"document {n}: no column 'text' that holds text; there are {', '.join(d)}")
+        if not isinstance(d.get('text'), str):
+            raise ValueError(f"document {n}: no column 'text' that holds text; there are {', '.join(d)}")
         yield dict.fromkeys(_FIELDS, '') | d
 
 # %% ../nbs/01_corpus.ipynb #cfd8572b
@@ -321,13 +322,14 @@ def _sweep(out):
     for p in out.parent.glob(f'.{out.name}.*.tmp/.staging'):
         if not psutil.pid_exists(int(p.parent.name.split('.')[-2].split('-')[0])): shutil.rmtree(p.parent, ignore_errors=True)
 
-# %% ../nbs/01_corpus.ipynb #17f2111d
+# %% ../nbs/01_corpus.ipynb #7ec53b39
 def _check_params(p):
     "`ValueError` that names the first parameter out of range."
     for name, lo, hi in ('dev', 0, .9), ('threshold', .6, 1), ('contain', .1, 1), ('perms', 8, 512):
         if not lo <= p[name] <= hi: raise ValueError(f'{name}={p[name]}: must be from {lo} to {hi}')
     if p['by'] not in ('author', 'work'): raise ValueError(f"by={p['by']!r}: 'author' or 'work'")
-    if unknown := set(p['languages']) - set(_LANGUAGES): raise ValueError(f"languages: {', '.join(unknown)} not among {' '.join(_LANGUAGES)}")
+    if unknown := set(p['languages']) - set(_LANGUAGES):
+        raise ValueError(f"languages: {', '.join(unknown)} not among {' '.join(_LANGUAGES)}")
 
 # %% ../nbs/01_corpus.ipynb #da3ecff8
 def _nothing(staged, docs):
@@ -336,11 +338,12 @@ def _nothing(staged, docs):
     skipped = len(getattr(docs, 'skipped', []))
     return 'an empty corpus: ' + (f'every document was left out ({gone})' if gone else 'the source gave no documents') + (f', {skipped} unreadable' if skipped else '')
 
-# %% ../nbs/01_corpus.ipynb #075ec3da
+# %% ../nbs/01_corpus.ipynb #567dff23
 def _manifest(folder):
     "The manifest of a corpus folder; `FileNotFoundError` if it is none."
     path = Path(folder)/'manifest.json'
-    if not path.exists(): raise FileNotFoundError(f'{Path(folder).name}: not a corpus folder, it has no manifest.json; make one with build()')
+    if not path.exists():
+        raise FileNotFoundError(f'{Path(folder).name}: not a corpus folder, it has no manifest.json; make one with build()')
     return json.loads(path.read_text(encoding='utf-8'))
 
 # %% ../nbs/01_corpus.ipynb #63079388
@@ -352,17 +355,20 @@ def read(folder, # a folder that `build` wrote
     if not files: raise ValueError(f"split={split!r}: there is 'train' and 'dev'")
     return _rows(Path(folder), files, check)
 
-# %% ../nbs/01_corpus.ipynb #9d2637bb
+# %% ../nbs/01_corpus.ipynb #f97769e2
 def _rows(folder, files, check):
     for name, facts in files.items():
-        if not (folder/name).exists(): raise FileNotFoundError(f'{folder.name}/{name} is gone; build the corpus again')
+        if not (folder/name).exists():
+            raise FileNotFoundError(f'{folder.name}/{name} is gone; build the corpus again')
         if check:
             with open(folder/name, 'rb') as f:
-                if hashlib.file_digest(f, 'sha256').hexdigest() != facts['sha256']: raise ValueError(f'{folder.name}/{name}: not the file that was built (sha256 differs); build the corpus again')
+                if hashlib.file_digest(f, 'sha256').hexdigest() != facts['sha256']:
+                    raise ValueError(f'{folder.name}/{name}: not the file that was built (sha256 differs); build the corpus again')
         try:
             with pq.ParquetFile(folder/name, buffer_size=1 << 20, pre_buffer=False) as f:
                 for batch in f.iter_batches(16): yield from batch.to_pylist()
-        except pa.ArrowException as e: raise ValueError(f'{folder.name}/{name} is damaged ({e}); build the corpus again') from e
+        except pa.ArrowException as e:
+            raise ValueError(f'{folder.name}/{name} is damaged ({e}); build the corpus again') from e
 
 # %% ../nbs/01_corpus.ipynb #dd78a668
 def describe(docs): # dicts with a `text`, e.g. `read(folder)`

@@ -34,7 +34,7 @@ class Ledger:
     docs: list
     rows: dict = field(default_factory=dict)
 
-# %% ../nbs/11_ledger.ipynb #4869eb5a
+# %% ../nbs/11_ledger.ipynb #faa83977
 @patch
 def add(self:Ledger, name, # of the step, e.g. 'bpe'
         count, # text -> its positions (ids), or their number
@@ -44,11 +44,12 @@ def add(self:Ledger, name, # of the step, e.g. 'bpe'
         **more): # further measured columns
     "Measure a step on the documents and enter it; a step is entered once"
     if name in self.rows: raise ValueError(f'{name!r} is in the ledger already')
-    if lossless and dropped is not None: raise ValueError(f'{name!r} is lossless, so it drops nothing: leave out `dropped`')
+    if lossless and dropped is not None:
+        raise ValueError(f'{name!r} is lossless, so it drops nothing: leave out `dropped`')
     self.rows[name] = Row(fertility(self.docs, count), vocab, lossless, kept, dropped, more)
     return self
 
-# %% ../nbs/11_ledger.ipynb #884d28aa
+# %% ../nbs/11_ledger.ipynb #36d61afe
 _RATES = {'positions per word': ('tokens', 'words', 1), 'bytes per position': ('bytes', 'tokens', 1),
           'positions per sentence': ('tokens', 'sentences', 1), 'positions per page': ('tokens', 'chars', PAGE)}
 
@@ -57,7 +58,8 @@ def _rates(row): return {k: tuple(scale*x for x in row.counts.rate(a, b)) for k,
 @patch
 def saving(self:Ledger, name, baseline): # two rows
     "How many times fewer positions `name` needs than `baseline`: (value, low, high), paired over works"
-    if lost := [n for n in (name, baseline) if n not in self.rows]: raise KeyError(f"no row {lost[0]!r}; there are {', '.join(self.rows)}")
+    if lost := [n for n in (name, baseline) if n not in self.rows]:
+        raise KeyError(f"no row {lost[0]!r}; there are {', '.join(self.rows)}")
     if not self.rows[name].priced:
         raise ValueError(f'{name!r} loses something and has no price: measure bits(x|T(x)) and pass it as `dropped`')
     return self.rows[baseline].counts.ratio(self.rows[name].counts)

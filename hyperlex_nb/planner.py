@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['Estimate', 'bootstrap', 'library', 'reading', 'page_tokens', 'Route']
 
-# %% ../nbs/12_planner.ipynb #ff45589b
+# %% ../nbs/12_planner.ipynb #7d8cb9c2
 import math, operator
 from collections import Counter
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def _checked(name, x, low=1e-12, high=1e27, unit=''): # parameter; its value; ac
     if low <= value <= high: return value
     raise ValueError(f'{name}={x!r}: expected a number from {low:g} to {high:g}' + f' {unit}'.rstrip())
 
-# %% ../nbs/12_planner.ipynb #47c7db03
+# %% ../nbs/12_planner.ipynb #36ba4743
 @dataclass(frozen=True)
 class Estimate:
     "A positive `value` somewhere in [`low`, `high`], in `unit`, known from `source`; `ValueError` if it is not positive and finite."
@@ -48,7 +48,8 @@ class Estimate:
     def __post_init__(self):
         ends = {k: self.value if getattr(self, k) is None else getattr(self, k) for k in ('value', 'low', 'high')}
         for k, v in ends.items(): object.__setattr__(self, k, _checked(k, v, 1e-30, 1e40, self.unit))
-        if not self.low <= self.value <= self.high: raise ValueError(f'value={self.value:g}: expected to lie between low={self.low:g} and high={self.high:g}')
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f'value={self.value:g}: expected to lie between low={self.low:g} and high={self.high:g}')
     def __str__(self):
         ends = '' if self.low == self.high else f' [{_short(self.low)}, {_short(self.high)}]'
         return f'{_short(self.value)}{ends} {self.unit}'.rstrip()
@@ -97,14 +98,16 @@ def _widen(n, z=1.959964): # documents
     t = z + (z**3 + z) / (4*v) + (5*z**5 + 16*z**3 + 3*z) / (96*v**2) + (3*z**7 + 19*z**5 + 17*z**3 - 15*z) / (384*v**3)
     return t / z * math.sqrt(n / v)
 
-# %% ../nbs/12_planner.ipynb #c7bce641
+# %% ../nbs/12_planner.ipynb #cd931b1d
 def bootstrap(top, bottom, # numbers per document: the ratio is sum(top) / sum(bottom)
               unit='', source='', # of the result
               reps=1000, seed=0): # resamplings; seed of the resampling
     "Ratio of sums with a 95% interval from resampling documents, as an `Estimate`; needs at least 2 documents."
     top, bottom = np.asarray(list(top), float), np.asarray(list(bottom), float)
-    if len(top) != len(bottom) or len(top) < 2: raise ValueError(f'top has {len(top)} documents, bottom has {len(bottom)}: expected the same number, at least 2')
-    if not (np.isfinite(top).all() and np.isfinite(bottom).all() and (bottom > 0).all() and (top >= 0).all()): raise ValueError('top, bottom: expected finite numbers, every bottom above 0')
+    if len(top) != len(bottom) or len(top) < 2:
+        raise ValueError(f'top has {len(top)} documents, bottom has {len(bottom)}: expected the same number, at least 2')
+    if not (np.isfinite(top).all() and np.isfinite(bottom).all() and (bottom > 0).all() and (top >= 0).all()):
+        raise ValueError('top, bottom: expected finite numbers, every bottom above 0')
     rng = np.random.default_rng(seed)
     draws = (rng.integers(len(top), size=len(top)) for _ in range(int(_checked('reps', reps, 2, 1e6))))
     low, high = np.quantile([top[i].sum() / bottom[i].sum() for i in draws], [.025, .975])
@@ -136,7 +139,7 @@ def reading(per_week, # Estimate or number, books a week
     time = Estimate(_checked('years', years, 1e-3, 150, 'year'), unit='year')
     return pace * time * Estimate(365.25 / 7, unit='week/year')
 
-# %% ../nbs/12_planner.ipynb #d526487a
+# %% ../nbs/12_planner.ipynb #108c5bb7
 def _pages(text, size): return [text[i:i + size] for i in range(0, len(text) - size + 1, size)]
 
 def page_tokens(texts, # documents
@@ -146,7 +149,8 @@ def page_tokens(texts, # documents
     "Tokens on a full page: (mean with its 95% interval over documents, range of 95% of single pages), two `Estimate`s."
     size = int(_checked('size', size, 100, 100_000, 'character/page'))
     cut = [p for t in texts if (p := _pages(t, size))]
-    if len(cut) < 2: raise ValueError(f'texts: {len(cut)} documents hold a full page of {size} characters; expected at least 2')
+    if len(cut) < 2:
+        raise ValueError(f'texts: {len(cut)} documents hold a full page of {size} characters; expected at least 2')
     tokens = [[count(p) for p in pages] for pages in cut]
     mean = bootstrap(map(sum, tokens), map(len, tokens), 'token/page', source, seed=seed)
     flat = np.concatenate(tokens)
@@ -164,7 +168,7 @@ def _mfu():
     shares = [flops / (hours * 3600 * _PEAK['H100'].value) for flops, hours in _RUNS.values()]
     return Estimate(float(np.median(shares)), min(shares), max(shares), '', f"MFU from {', '.join(_RUNS)}")
 
-# %% ../nbs/12_planner.ipynb #bcb4122e
+# %% ../nbs/12_planner.ipynb #752d5fbc
 @dataclass(frozen=True)
 class Route:
     "The one-terabyte route of seed 004: each field an assumption, each property a result."
@@ -186,7 +190,8 @@ class Route:
         for f in fields(self):
             v, unit = getattr(self, f.name), getattr(f.default, 'unit', '')
             if f.type is not Estimate: continue
-            if not isinstance(v, Estimate) or _units(v.unit) != _units(unit): raise ValueError(f"{f.name}={v!s}: expected an Estimate in {unit or 'shares of 1'}")
+            if not isinstance(v, Estimate) or _units(v.unit) != _units(unit):
+                raise ValueError(f"{f.name}={v!s}: expected an Estimate in {unit or 'shares of 1'}")
             _checked(f.name, v.low, unit=unit), _checked(f.name, v.high, unit=unit)
 
 # %% ../nbs/12_planner.ipynb #ce173ee0

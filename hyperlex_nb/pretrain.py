@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['pack', 'TrainConfig', 'train', 'main']
 
-# %% ../nbs/06_pretrain.ipynb #b993d5d3
-import contextlib, json, math, os, sys, time
+# %% ../nbs/06_pretrain.ipynb #0bcb603f
+import json, math, os, sys, time
 from dataclasses import asdict, dataclass, fields
 from itertools import tee
 from pathlib import Path
-import numpy as np, torch, torch.distributed as dist, torch.nn.functional as F
-from .runs import Run, _hash, _lock, _read_json, _watch_launcher, _write_json, atomic, launch
+import numpy as np, torch, torch.distributed as dist
+from .runs import _hash, _lock, _read_json, _watch_launcher, _write_json, atomic
 from .corpus import read
 from .tokenizer import encode, load_tokenizer
-from .model import _check_weights, baseline_config, build, cost, load
+from .model import _check_weights, baseline_config, build, cost
 
 # %% ../nbs/06_pretrain.ipynb #c34daa29
 def pack(corpus, # a corpus folder
@@ -269,11 +269,11 @@ def _step(objective, opts, blocks, cfg, step, device):
     if _world() > 1: dist.all_reduce(total); total /= _world()
     return total.item()
 
-# %% ../nbs/06_pretrain.ipynb #83844c25
+# %% ../nbs/06_pretrain.ipynb #5a7a4fa1
 def train(cfg:TrainConfig):
     "Train to `cfg.steps`, going on from the newest checkpoint in `cfg.out`; returns and writes `result.json`. Weights end up in `out/model`."
     device, out = _setup(cfg), Path(cfg.out)
-    if _rank() == 0: lock = _own(out, cfg)
+    lock = _own(out, cfg) if _rank() == 0 else None # held until this function returns
     if _world() > 1: dist.barrier()
     data = _read_json(Path(cfg.packed)/'manifest.json')
     if not data: raise FileNotFoundError(f'{cfg.packed} is no packed corpus; make one with pack()')

@@ -82,7 +82,7 @@ def _swap(tmp, path):
         raise
     shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/00_runs.ipynb #b8207914
+# %% ../nbs/00_runs.ipynb #5b852e9a
 @contextlib.contextmanager
 def atomic(path): # the file or folder to write
     "Give a temporary neighbour of `path` to write to (a file, or a folder if you `mkdir` it); rename it onto `path` at the end."
@@ -100,7 +100,8 @@ def atomic(path): # the file or folder to write
                errno.EROFS: 'the file system is read-only', errno.EACCES: 'no permission to write there',
                errno.ENOTDIR: 'a part of that path is a file'}.get(errno.ENOSPC if full else getattr(e, 'errno', None))
         if why:
-            raise OSError(errno.ENOSPC if full else e.errno, f'cannot write {path.name}: {why}, or choose another folder. What was there before is untouched') from e
+            raise OSError(errno.ENOSPC if full else e.errno, f'cannot write {path.name}: {why}, or choose another folder. '
+                          'What was there before is untouched') from e
         raise
 
 # %% ../nbs/00_runs.ipynb #ccd594ec
@@ -230,7 +231,7 @@ def sizes(self:Run, profile, # one of `PROFILES`
     self._update(sizes=out)
     return SimpleNamespace(**out)
 
-# %% ../nbs/00_runs.ipynb #ca0a474e
+# %% ../nbs/00_runs.ipynb #03cb1b6f
 @patch
 def log(self:Run, name, # e.g. 'bpb/dev'
         value, # a number
@@ -257,11 +258,12 @@ def figure(self:Run, fig, name): # a matplotlib figure; its file name without en
     commit = (git.get('commit') or 'no commit')[:9] + ('+changes' if git.get('dirty') else '')
     seed = f"seed {facts['seed']}" if facts.get('seed') is not None else None
     sign = ' · '.join(str(x) for x in (facts.get('corpus') or facts.get('source'), facts.get('profile'), seed, commit) if x)
-    fig.text(1, -.02, sign, ha='right', va='top', fontsize=6, color='.45')
+    box, (wide, high) = fig.get_tightbbox(), fig.get_size_inches() # below everything drawn so far
+    fig.text(box.x1/wide, box.y0/high - .02, sign, ha='right', va='top', fontsize=6, color='.45')
     with atomic(self.path/'figures'/f'{name}.png') as tmp: fig.savefig(tmp, dpi=120, bbox_inches='tight', format='png')
     return fig
 
-# %% ../nbs/00_runs.ipynb #3d5bdbc5
+# %% ../nbs/00_runs.ipynb #85cf62a4
 @patch
 def input(self:Run, path): # a file or folder that this run reads
     "Record the hash of an input in the manifest; returns the path."
@@ -292,7 +294,8 @@ def latest(cls:Run, name, # the notebook's name without ending
     book = Path(os.environ.get('HYPERLEX_RUN', '/-')).parent
     runs.sort(key=lambda r: r.path.parent == book)
     if not runs:
-        raise FileNotFoundError(f'no finished run of {name!r}' + (f' with {artifact!r}' if artifact else '') + f'; make one with: hyperlex run nbs/experiments/{name}.ipynb')
+        raise FileNotFoundError(f'no finished run of {name!r}' + (f' with {artifact!r}' if artifact else '') +
+                                f'; make one with: hyperlex run nbs/experiments/{name}.ipynb')
     return runs[-1].path/artifact
 
 # %% ../nbs/00_runs.ipynb #5b80a51d
@@ -416,7 +419,7 @@ def _command(module, config, gpus=0, nodes=1, rdzv=''):
     srun = ['srun', f'--nodes={nodes}', '--ntasks-per-node=1'] if 'SLURM_JOB_ID' in os.environ else []
     return [*srun, *torchrun, *base]
 
-# %% ../nbs/00_runs.ipynb #988e9aa8
+# %% ../nbs/00_runs.ipynb #a4edf10a
 def _birth(pid):
     "`host/pid/birth time` of a process of this machine, None if it is gone."
     import psutil
@@ -448,7 +451,8 @@ def launch(module, # e.g. 'hyperlex_nb.pretrain'
         if child.poll() is None and sys.exc_info()[0]: child.terminate()
         code = child.wait()
     if code:
-        raise RuntimeError(f'{module} ' + (f'was killed by signal {-code}' if code < 0 else f'ended with code {code}') + ': ' + (said or '\n' + ''.join(tail)).rstrip())
+        how = f'was killed by signal {-code}' if code < 0 else f'ended with code {code}'
+        raise RuntimeError(f'{module} {how}: ' + (said or '\n' + ''.join(tail)).rstrip())
 
 # %% ../nbs/00_runs.ipynb #00df5730
 def slurm(notebook, params, # what to run

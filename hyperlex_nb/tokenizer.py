@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['UNITS', 'train_tokenizer', 'encode', 'load_tokenizer', 'Fertility', 'fertility', 'Peer', 'peers']
 
-# %% ../nbs/03_tokenizer.ipynb #a20d7389
+# %% ../nbs/03_tokenizer.ipynb #ede291fd
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 import base64, json, os, re
@@ -29,10 +29,11 @@ def _pre_tokenizer():
     return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_SPLIT), 'isolated'),
                                     pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
-# %% ../nbs/03_tokenizer.ipynb #0c1665f7
+# %% ../nbs/03_tokenizer.ipynb #ee89941a
 def _check(texts):
     "Pass on each text of `texts`; ValueError for what UTF-8 can't hold, TypeError for what is no text"
-    if isinstance(texts, (str, bytes)): raise TypeError('texts must be a list or iterator of strings, not one string: pass [text]')
+    if isinstance(texts, (str, bytes)):
+        raise TypeError('texts must be a list or iterator of strings, not one string: pass [text]')
     for i,t in enumerate(texts):
         if not isinstance(t, str): raise TypeError(f'text {i} is {type(t).__name__}, not str: drop or convert it')
         try: t.encode()
@@ -104,17 +105,19 @@ def encode(tok, # any fast tokenizer of `transformers`
                         return_attention_mask=False)['input_ids'])
         for ps in pieces: yield list(chain.from_iterable(islice(flat, len(ps))))
 
-# %% ../nbs/03_tokenizer.ipynb #d72b96eb
+# %% ../nbs/03_tokenizer.ipynb #f6dda0f0
 def load_tokenizer(folder): # written by `save_pretrained`
     "Load a tokenizer folder; FileNotFoundError or ValueError that names the file at fault"
     folder = Path(folder)
     for f in (folder/'tokenizer.json', folder/'tokenizer_config.json'):
-        if not f.is_file(): raise FileNotFoundError(f'{f} is missing: `hyperlex run nbs/experiments/tokenizers.ipynb` makes a tokenizer folder')
+        if not f.is_file():
+            raise FileNotFoundError(f'{f} is missing: `hyperlex run nbs/experiments/tokenizers.ipynb` makes a tokenizer folder')
         try: json.loads(f.read_bytes())
         except ValueError as e:
             raise ValueError(f'{f} is damaged ({e}): copy the folder again or train it anew with `hyperlex run nbs/experiments/tokenizers.ipynb`') from None
     try: tok = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except Exception as e: raise ValueError(f'{folder/"tokenizer.json"} is no tokenizer that this version of tokenizers can read: {e}') from None
+    except Exception as e:
+        raise ValueError(f'{folder/"tokenizer.json"} is no tokenizer that this version of tokenizers can read: {e}') from None
     if tok.eos_token_id is None or tok.pad_token_id is None:
         raise ValueError(f'{folder/"tokenizer_config.json"} names no eos or no pad token, which training needs')
     return tok
@@ -142,7 +145,7 @@ def _totals(counts, n_boot, seed):
 
 def _interval(value, boot): return (float(value), *(float(q) for q in np.quantile(boot, [.025, .975])))
 
-# %% ../nbs/03_tokenizer.ipynb #b09a0dab
+# %% ../nbs/03_tokenizer.ipynb #40c1e312
 @patch
 def rate(self:Fertility, top='tokens', bottom='words', # two of `UNITS`
          n_boot=1000, seed=0):
@@ -155,12 +158,13 @@ def rate(self:Fertility, top='tokens', bottom='words', # two of `UNITS`
 def ratio(self:Fertility, other, # the candidate's `Fertility` on the same works
           n_boot=1000, seed=0):
     "How many times fewer tokens `other` needs than this one: (value, low, high), paired over works"
-    if self.works != other.works: raise ValueError('the two were counted on different works: a paired ratio needs the same texts')
+    if self.works != other.works:
+        raise ValueError('the two were counted on different works: a paired ratio needs the same texts')
     both = np.stack([self.counts[:,0], other.counts[:,0]], 1)
     total, boot = _totals(both, n_boot, seed)
     return _interval(total[0]/total[1], boot[:,0]/boot[:,1])
 
-# %% ../nbs/03_tokenizer.ipynb #c7060b04
+# %% ../nbs/03_tokenizer.ipynb #f4c8eca0
 def fertility(texts, # strings, or documents {'text', 'work'}: one work may be several documents
               count): # text -> its token ids, or their number
     "Count tokens, words, bytes, characters and sentences of every work"
@@ -171,7 +175,8 @@ def fertility(texts, # strings, or documents {'text', 'work'}: one work may be s
         n = n if isinstance(n, (int, np.integer)) else len(n)
         row = (n, len(text.split()), len(text.encode()), len(text), _sentences(text))
         rows[work] = np.add(rows.get(work, 0), row)
-    if not rows or not sum(r[1] for r in rows.values()): raise ValueError('texts has no words: there is nothing to measure')
+    if not rows or not sum(r[1] for r in rows.values()):
+        raise ValueError('texts has no words: there is nothing to measure')
     return Fertility(np.array(list(rows.values()), dtype=np.int64), tuple(rows))
 
 # %% ../nbs/03_tokenizer.ipynb #04c9bf8f
@@ -185,7 +190,7 @@ _PEERS = dict(gpt2=('r50k_base.tiktoken', _GPT2), cl100k=('cl100k_base.tiktoken'
               llama3=('llama3.tiktoken', _GPT4), tekken=('tekken.json', ''), o200k=('o200k_base.tiktoken', _GPT4O),
               gemma3=('gemma3.json', ''), llama4=('llama4.tiktoken', _GPT4O))
 
-# %% ../nbs/03_tokenizer.ipynb #35a8b512
+# %% ../nbs/03_tokenizer.ipynb #2b680beb
 def _load_ranks(path, pattern):
     "A `tiktoken.Encoding` from a .tiktoken table (base64, rank) or Mistral's tekken.json"
     import tiktoken
@@ -207,7 +212,8 @@ def _peer(path, pattern):
         enc = _load_ranks(path, pattern)
         return enc.encode_ordinary, enc.n_vocab
     except ImportError: raise
-    except Exception as e: raise ValueError(f'{path} is damaged ({e}): delete it and run `make peers` again') from None
+    except Exception as e:
+        raise ValueError(f'{path} is damaged ({e}): delete it and run `make peers` again') from None
 
 # %% ../nbs/03_tokenizer.ipynb #fc49a79e
 @dataclass

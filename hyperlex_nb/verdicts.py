@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['CLAIMS', 'Part', 'Claim', 'Verdict', 'judges', 'judge', 'Verdicts']
 
-# %% ../nbs/18_verdicts.ipynb #321b3784
+# %% ../nbs/18_verdicts.ipynb #4b1c09ba
 import html, itertools, json, math, os, textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from .runs import PROFILES, Run, _runs_dir
+from .runs import PROFILES, _runs_dir
 
 # %% ../nbs/18_verdicts.ipynb #ac20ec1b
 @dataclass(frozen=True)
@@ -99,18 +99,19 @@ def _sum_up(parts, baselines=False): # comparisons; are they the same claim agai
     if held and baselines: return f"holds only against {', '.join(held)}"
     return 'fails' if set(words) == {'fails'} else 'partly'
 
-# %% ../nbs/18_verdicts.ipynb #6adf2ea8
+# %% ../nbs/18_verdicts.ipynb #fb22a4f8
 def _json(path):
     "The dict in a JSON file; `ValueError` says what is wrong with it."
     try: out = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError: raise ValueError(f'no {path.name}') from None
-    except (OSError, ValueError, RecursionError) as e: raise ValueError(f'unreadable {path.name} ({type(e).__name__})') from None
+    except (OSError, ValueError, RecursionError) as e:
+        raise ValueError(f'unreadable {path.name} ({type(e).__name__})') from None
     if not isinstance(out, dict): raise ValueError(f'{path.name} is not a dict')
     return out
 
 class _Missing(Exception): "A finished run lacks a metric that a judge needs."
 
-# %% ../nbs/18_verdicts.ipynb #b8e38364
+# %% ../nbs/18_verdicts.ipynb #20d8e39d
 class _Evidence:
     "A finished run: its manifest, and its metrics by name."
     def __init__(self, path, manifest, book=''):
@@ -123,8 +124,10 @@ class _Evidence:
     def interval(self, name):
         "(value, low, high) of a metric; `_Missing` if it is absent, not finite, or out of order."
         try: m = self.metrics[name]; v, lo, hi = (float(m['value'] if m.get(k) is None else m[k]) for k in ('value', 'low', 'high'))
-        except (KeyError, TypeError, ValueError, AttributeError): raise _Missing(f'run {self.id} has no usable metric {name}') from None
-        if not (math.isfinite(lo) and math.isfinite(hi) and lo <= v <= hi): raise _Missing(f'run {self.id}: {name} = {v} [{lo}, {hi}] is no interval')
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise _Missing(f'run {self.id} has no usable metric {name}') from None
+        if not (math.isfinite(lo) and math.isfinite(hi) and lo <= v <= hi):
+            raise _Missing(f'run {self.id}: {name} = {v} [{lo}, {hi}] is no interval')
         return v, lo, hi
     def part(self, metric, claimed, name='', **kw): # e.g. 'C10/books', (10e3, 20e3)
         "A `Part` from the metric called `metric`."
@@ -209,7 +212,7 @@ def _c20(run):
     sizes = ', '.join('{} {:,.0f}-{:,.0f}'.format(k, *run.interval(f'C20/h100_for_two_months/{k}')[1:]) for k in run.under('C20/h100_for_two_months/'))
     return dict(parts=parts, note=f"{each}. The seeds name no cluster size; H100 needed to train in two months: {sizes}")
 
-# %% ../nbs/18_verdicts.ipynb #3875911b
+# %% ../nbs/18_verdicts.ipynb #85159130
 _OWN = 'bpe', 'unigram'
 
 def _ratio(run, own, public):
@@ -228,7 +231,8 @@ def _own(run, rate): # e.g. 'fertility/'
 @judges('C01')
 def _c01(run):
     own, public = _own(run, 'fertility/')
-    if not own or not public: raise _Missing(f"run {run.id} has no {'public tokenizer to compare with (install the extra peers)' if own else 'trained tokenizer'}")
+    if not own or not public:
+        raise _Missing(f"run {run.id} has no {'public tokenizer to compare with (install the extra peers)' if own else 'trained tokenizer'}")
     parts = sorted((_ratio(run, own, k) for k in public), key=lambda p: -p.value)
     vocab = run[f'fertility/{own}'].get('vocab')
     note = f'judged on the stock {own} trained on this kind of text, not on morphemes: the morpheme tokenizer is not built yet; ' + ', '.join(f'{p.name} {p.value:.2f}' for p in parts)
