@@ -4,7 +4,7 @@ from pathlib import Path
 import psutil, pytest
 from hyperlex_nb.runs import Run
 
-STEPS = 60
+STEPS = 600
 
 
 def command(runs, material, root, name, *extra):
