@@ -202,8 +202,13 @@ class Run:
         return m.get('status', 'failed')
     def _update(self, **kw): _write_json(self.path/'manifest.json', {**self.manifest, **kw})
 
-# %% ../nbs/00_runs.ipynb #e720d171
+# %% ../nbs/00_runs.ipynb #c46e43be
 from fastcore.basics import patch
+
+@patch
+def note(self:Run, **facts): # e.g. corpus='opencorpora'
+    "Add facts to the manifest."
+    self._update(notes={**self.manifest.get('notes', {}), **facts})
 
 @patch(cls_method=True)
 def current(cls:Run, **params): # facts about this notebook: corpus, profile, seed
@@ -231,7 +236,7 @@ def sizes(self:Run, profile, # one of `PROFILES`
     self._update(sizes=out)
     return SimpleNamespace(**out)
 
-# %% ../nbs/00_runs.ipynb #03cb1b6f
+# %% ../nbs/00_runs.ipynb #89d3af49
 @patch
 def log(self:Run, name, # e.g. 'bpb/dev'
         value, # a number
@@ -244,11 +249,6 @@ def log(self:Run, name, # e.g. 'bpb/dev'
     entry = {k: v.item() if hasattr(v, 'item') else v for k, v in entry.items() if v is not None}
     _write_json(self.path/'metrics.json', {**self.metrics, name: entry})
     return value
-
-@patch
-def note(self:Run, **facts): # e.g. corpus='opencorpora'
-    "Add facts to the manifest."
-    self._update(notes={**self.manifest.get('notes', {}), **facts})
 
 @patch
 def figure(self:Run, fig, name): # a matplotlib figure; its file name without ending
