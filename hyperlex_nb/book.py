@@ -41,14 +41,14 @@ def _expected(stage, profile, runs_dir):
             and m.get('profile', profile) in (profile, None) and m.get('status') == 'finished' and m.get('wall_s')]
     return done[-1] if done else stage['seconds'].get(profile)
 
-# %% ../nbs/19_book.ipynb #12234283
+# %% ../nbs/19_book.ipynb #f70187a4
 _CSS = """body{margin:0;font:16px/1.55 Georgia,serif;color:#222}
 nav{position:fixed;top:0;bottom:0;width:15em;overflow:auto;background:#f6f4ef;padding:1em;font:14px/1.5 sans-serif}
 nav a{display:block;color:#333;text-decoration:none;padding:.15em 0}nav a:hover{color:#a33}
 main{margin-left:18em;max-width:56em;padding:1em 2em}section{border-top:3px double #bbb;margin-top:3em}
 pre{font:13px/1.4 monospace;white-space:pre-wrap;margin:0}.highlight{background:#f7f7f7;padding:.6em .8em;border-radius:4px}
 .jp-OutputArea-output,.output_subarea,.jp-RenderedText{padding:.3em .8em}
-.jp-InputPrompt,.jp-OutputPrompt,.anchor-link{display:none}img{max-width:100%}
+.prompt,.jp-InputPrompt,.jp-OutputPrompt,.anchor-link{display:none}img{max-width:100%}
 table{border-collapse:collapse;font:14px sans-serif}td,th{border-bottom:1px solid #ddd;padding:.25em .6em;text-align:left;vertical-align:top}
 @media(max-width:60em){nav{position:static;width:auto}main{margin:0}}"""
 
