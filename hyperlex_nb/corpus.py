@@ -370,19 +370,19 @@ def _rows(folder, files, check):
         except pa.ArrowException as e:
             raise ValueError(f'{folder.name}/{name} is damaged ({e}); build the corpus again') from e
 
-# %% ../nbs/01_corpus.ipynb #dd78a668
+# %% ../nbs/01_corpus.ipynb #80f7b105
 def describe(docs): # dicts with a `text`, e.g. `read(folder)`
     "Counts of `docs` in flat memory: documents, bytes, words, types (estimated to 0.2%), the words of each document by size, and type growth."
     seen, out, growth, at = np.zeros(1 << 24, bool), collections.Counter(), [], 1000
-    lengths = np.zeros(64, np.int64)
+    lengths = np.zeros(80, np.int64) # up to a million words
     for batch in _batches(docs, 1 << 18):
         texts = [d['text'] for d in batch]
         words, ends = _words(texts)
         seen[words >> np.uint64(40)] = True
-        lengths += np.bincount(np.minimum(np.log2(np.diff(ends, prepend=0) + 1)*4, 63).astype(int), minlength=64)
+        lengths += np.bincount(np.minimum(np.log2(np.diff(ends, prepend=0) + 1)*4, 79).astype(int), minlength=80)
         out.update(documents=len(texts), bytes=sum(len(t.encode()) for t in texts), words=len(words))
         if out['words'] >= at: growth.append((out['words'], _types(seen))); at = out['words']*1.25
-    return dict(out, types=_types(seen), growth=growth, lengths=lengths, edges=2**(np.arange(65)/4) - 1)
+    return dict(out, types=_types(seen), growth=growth, lengths=lengths, edges=2**(np.arange(81)/4) - 1)
 
 # %% ../nbs/01_corpus.ipynb #b8855b1f
 def _types(seen): return round(-len(seen)*np.log1p(-seen.mean()))

@@ -359,3 +359,10 @@ def test_full_disk(tmp_path):
 def test_classics_keep_their_split(tmp_path):
     m = build(documents('classics', limit=60), tmp_path/'o', keep_split=True, languages=())
     assert m['train']['documents'] + m['dev']['documents'] + sum(m['removed'].values()) == 60 and m['leaks'] == 0
+
+
+def test_describe_counts_a_novel_and_a_library():
+    facts = describe([dict(text='слово ' * n) for n in (3, 100_000, 3_000_000)])
+    assert facts['documents'] == 3 and facts['words'] == 3_100_003 and facts['lengths'].sum() == 3 and len(facts['edges']) == len(facts['lengths']) + 1
+    at = np.searchsorted(facts['edges'], 100_000) - 1
+    assert facts['lengths'][at] == 1 and facts['lengths'][-1] == 1  # the last bin holds all that is longer
