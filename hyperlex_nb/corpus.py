@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['build', 'read', 'describe']
 
-# %% ../nbs/01_corpus.ipynb #9624dde3
+# %% ../nbs/01_corpus.ipynb #5e320ff6
 import collections, concurrent.futures, errno, functools, hashlib, json, multiprocessing, shutil, sys, warnings
 from pathlib import Path
-import numpy as np, psutil, pyarrow as pa, pyarrow.parquet as pq
-from .runs import atomic
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from .runs import _file_hash, atomic
 from .sources import _FIELDS, _LICENCE, clean, documents
 from .duplicates import _Index, _Spill, _batches, _distinct, _minhash, _mix, _passages, _shingles, _words
 
@@ -205,7 +205,7 @@ def _write(staged, folder, why, held):
             at += len(table)
     for s in shards.values(): s.close()
 
-# %% ../nbs/01_corpus.ipynb #11c5bc07
+# %% ../nbs/01_corpus.ipynb #27eeefe4
 _CARD = """---
 language: {language}
 license: {licence}
@@ -219,12 +219,7 @@ configs:
     path: dev/*.parquet
 ---
 # {source}
-```
 
-Attribution travels with the text:
-
-```python
-#| export
 Built by `hyperlex_nb.corpus.build`. Licence of the texts: {licence}.{credit}
 
 | split | documents | bytes | words |
@@ -254,7 +249,7 @@ def _report(s, why, held, label, leaks, docs, params):
         encodings_found=list(getattr(docs, 'odd', [])), train=side((why == 0) & ~held), dev=side(held),
         groups=int((sizes > 0).sum()), largest_group=float(sizes.max()/sizes.sum()), leaks=len(leaks))
 
-# %% ../nbs/01_corpus.ipynb #323d787f
+# %% ../nbs/01_corpus.ipynb #a726c8cb
 def _publish(folder, m):
     "Write the datasheet and the manifest, with the sha256 of every other file."
     def words(counts): return ', '.join(f'{k} {v:,}' for k, v in counts.items() if v) or 'nothing'
@@ -265,11 +260,10 @@ def _publish(folder, m):
     m['files'] = {}
     for p in sorted(folder.rglob('*')):
         if p.is_file():
-            with open(p, 'rb') as f: digest = hashlib.file_digest(f, 'sha256').hexdigest()
-            m['files'][p.relative_to(folder).as_posix()] = dict(sha256=digest, bytes=p.stat().st_size)
+            m['files'][p.relative_to(folder).as_posix()] = dict(sha256=_file_hash(p), bytes=p.stat().st_size)
     (folder/'manifest.json').write_text(json.dumps(m, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
 
-# %% ../nbs/01_corpus.ipynb #21e425bf
+# %% ../nbs/01_corpus.ipynb #74c9dd5a
 def build(docs, # a source's name, or an iterable of dicts with a `text`
           out, # the folder to write; replaced only when the new one is complete
           dev=.05, # share of the bytes to hold out
@@ -286,7 +280,6 @@ def build(docs, # a source's name, or an iterable of dicts with a `text`
     _check_params(params)
     if isinstance(docs, (str, Path)): docs = documents(docs)
     out, staged = Path(out), None
-    _sweep(out)
     try:
         with atomic(out) as folder:
             temp = folder/'.staging'; temp.mkdir(parents=True)
@@ -315,12 +308,6 @@ def _whole(docs):
         if not isinstance(d.get('text'), str):
             raise ValueError(f"document {n}: no column 'text' that holds text; there are {', '.join(d)}")
         yield dict.fromkeys(_FIELDS, '') | d
-
-# %% ../nbs/01_corpus.ipynb #cfd8572b
-def _sweep(out):
-    "Remove what killed builds of `out` left beside it."
-    for p in out.parent.glob(f'.{out.name}.*.tmp/.staging'):
-        if not psutil.pid_exists(int(p.parent.name.split('.')[-2].split('-')[0])): shutil.rmtree(p.parent, ignore_errors=True)
 
 # %% ../nbs/01_corpus.ipynb #7ec53b39
 def _check_params(p):
@@ -355,15 +342,14 @@ def read(folder, # a folder that `build` wrote
     if not files: raise ValueError(f"split={split!r}: there is 'train' and 'dev'")
     return _rows(Path(folder), files, check)
 
-# %% ../nbs/01_corpus.ipynb #f97769e2
+# %% ../nbs/01_corpus.ipynb #94cd01c4
 def _rows(folder, files, check):
     for name, facts in files.items():
         if not (folder/name).exists():
             raise FileNotFoundError(f'{folder.name}/{name} is gone; build the corpus again')
         if check:
-            with open(folder/name, 'rb') as f:
-                if hashlib.file_digest(f, 'sha256').hexdigest() != facts['sha256']:
-                    raise ValueError(f'{folder.name}/{name}: not the file that was built (sha256 differs); build the corpus again')
+            if _file_hash(folder/name) != facts['sha256']:
+                raise ValueError(f'{folder.name}/{name}: not the file that was built (sha256 differs); build the corpus again')
         try:
             with pq.ParquetFile(folder/name, buffer_size=1 << 20, pre_buffer=False) as f:
                 for batch in f.iter_batches(16): yield from batch.to_pylist()

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PROFILES', 'atomic', 'Run', 'execute', 'progress', 'launch', 'slurm']
 
-# %% ../nbs/00_runs.ipynb #e0faf3ca
-import ast, contextlib, errno, fcntl, hashlib, json, os, platform, re, secrets, shutil, subprocess, sys, tempfile, threading, time
+# %% ../nbs/00_runs.ipynb #4a56699b
+import ast, contextlib, errno, fcntl, glob, hashlib, json, os, platform, re, secrets, shutil, subprocess, sys, tempfile, threading, time
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -82,14 +82,25 @@ def _swap(tmp, path):
         raise
     shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/00_runs.ipynb #5b852e9a
+# %% ../nbs/00_runs.ipynb #a42e00ab
+def _mend(path):
+    "Undo what a killed writer of `path` left beside it."
+    old, mine = path.with_name(f'.{path.name}.old'), f'.{path.name}.{platform.node()}-'
+    if old.exists() and not path.exists(): old.rename(path)
+    for tmp in path.parent.glob(f'{glob.escape(mine)}*.tmp'):
+        import psutil
+        if psutil.pid_exists(int(tmp.name.split('-')[-2])): continue
+        shutil.rmtree(tmp, ignore_errors=True) if tmp.is_dir() else tmp.unlink(missing_ok=True)
+
+# %% ../nbs/00_runs.ipynb #55c3b531
 @contextlib.contextmanager
 def atomic(path): # the file or folder to write
     "Give a temporary neighbour of `path` to write to (a file, or a folder if you `mkdir` it); rename it onto `path` at the end."
     path = Path(path)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp')
+    tmp = path.with_name(f'.{path.name}.{platform.node()}-{os.getpid()}-{secrets.token_hex(3)}.tmp')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _mend(path)
         yield tmp
         if tmp.is_dir(): _sync(tmp); _swap(tmp, path)
         else: _sync(tmp); os.replace(tmp, path)
@@ -263,7 +274,7 @@ def figure(self:Run, fig, name): # a matplotlib figure; its file name without en
     with atomic(self.path/'figures'/f'{name}.png') as tmp: fig.savefig(tmp, dpi=120, bbox_inches='tight', format='png')
     return fig
 
-# %% ../nbs/00_runs.ipynb #85cf62a4
+# %% ../nbs/00_runs.ipynb #2c87356f
 @patch
 def input(self:Run, path): # a file or folder that this run reads
     "Record the hash of an input in the manifest; returns the path."
@@ -281,7 +292,7 @@ def output(self:Run, name): # file or folder name
 def all(cls:Run, runs_dir=None): # default: `runs/` of the project
     "Every run under `runs_dir`, oldest first; the stages of a book follow it; scratch and damaged folders are left out."
     out, folder = [], Path(runs_dir or _runs_dir())
-    for m in sorted({*folder.glob('*/manifest.json'), *folder.glob('*/*/manifest.json'), *folder.glob('reference/*/*/manifest.json')}):
+    for m in sorted({*folder.glob('*/manifest.json'), *folder.glob('*/*/manifest.json')}):
         with contextlib.suppress(ValueError):
             if _read_json(m).get('notebook'): out.append(cls(m.parent))
     return sorted(out, key=lambda r: r.manifest.get('started', ''))
@@ -308,9 +319,9 @@ class _Live:
         self.out.flush()
     def flush(self): self.out.flush()
 
-# %% ../nbs/00_runs.ipynb #72182852
+# %% ../nbs/00_runs.ipynb #10a581d5
 def _why(e):
-    "One line that says what went wrong, and the traceback's last lines if a cell failed."
+    "One line that says what went wrong."
     name = type(e).__name__
     if name == 'DeadKernelError': return 'the kernel died (killed, or out of memory)'
     if name == 'PapermillExecutionError': return f'cell {e.cell_index}: {e.ename}: {e.evalue}'

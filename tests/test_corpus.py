@@ -292,6 +292,8 @@ def test_plain_datasets_loads_the_folder(tmp_path, monkeypatch):
     from datasets import load_dataset
     build(docs(40), tmp_path/'o', dev=.2)
     d = load_dataset(str(tmp_path/'o'), cache_dir=str(tmp_path/'cache'))
+    card = (tmp_path/'o'/'README.md').read_text(encoding='utf-8')
+    assert '```' not in card and '#|' not in card and '| train |' in card and 'Licence of the texts' in card
     assert d['train'].column_names == ['text', 'work', 'author', 'title', 'kind', 'source'] and d['dev']['text'][:] == texts(tmp_path/'o', 'dev')
 
 def test_read_checks_the_folder(tmp_path):

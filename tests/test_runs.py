@@ -36,6 +36,32 @@ def test_atomic_keeps_the_old_version_when_the_writer_fails(tmp_path):
     assert [p.name for p in (tmp_path/'d').iterdir()] == ['b']
 
 
+def test_what_a_killed_writer_left_is_mended_by_the_next(tmp_path):
+    code = f"""
+import os
+from pathlib import Path
+from hyperlex_nb import runs
+def die(*a): os.kill(os.getpid(), 9)
+with runs.atomic(Path({str(tmp_path)!r})/'f') as t: t.write_text('half'); die()"""
+    assert subprocess.run([sys.executable, '-c', code]).returncode == -9 and len(list(tmp_path.iterdir())) == 1
+    with atomic(tmp_path/'f') as t: t.write_text('new')
+    assert [p.name for p in tmp_path.iterdir()] == ['f']
+    code = f"""
+import os
+from pathlib import Path
+from hyperlex_nb import runs
+path = Path({str(tmp_path)!r})/'d'
+path.mkdir(); (path/'a').write_text('old')
+rename = Path.rename
+def once(self, to): rename(self, to); os.kill(os.getpid(), 9)  # between the two renames
+Path.rename = once
+with runs.atomic(path) as t: t.mkdir()"""
+    assert subprocess.run([sys.executable, '-c', code]).returncode == -9 and not (tmp_path/'d').exists()
+    with pytest.raises(RuntimeError):
+        with atomic(tmp_path/'d') as t: raise RuntimeError
+    assert (tmp_path/'d'/'a').read_text() == 'old' and sorted(p.name for p in tmp_path.iterdir()) == ['d', 'f']
+
+
 def test_full_disk_is_one_clear_error_and_loses_nothing(small_disk):
     (small_disk/'f').write_text('old')
     with pytest.raises(OSError, match='cannot write f: the disk is full') as e:
