@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['stages', 'render', 'run_book']
 
-# %% ../nbs/19_book.ipynb #7f002d68
+# %% ../nbs/19_book.ipynb #ab108348
 import html, re, shutil, time, tomllib
 from pathlib import Path
-from .runs import PROFILES, Run, _alive, _check, _declared, _file_hash, _git, _lock, _now, _root, _runs_dir, atomic, execute
+from .runs import (PROFILES, Run, _alive, _check, _declared, _file_hash, _git, _lock, _now, _root, _runs_dir,
+                              atomic, execute)
 
 # %% ../nbs/19_book.ipynb #3d71a2e4
 def stages(file=None): # default: `nbs/book.toml` of the project
@@ -21,7 +22,7 @@ def stages(file=None): # default: `nbs/book.toml` of the project
     return [dict(s, name=f"{i:02}-{s['notebook'].split('/')[-1]}", notebook=file.parent/f"{s['notebook']}.ipynb")
             for i, s in enumerate(listed)]
 
-# %% ../nbs/19_book.ipynb #6eb3526e
+# %% ../nbs/19_book.ipynb #8d05eb9e
 def _distribute(listed, profile, params):
     "name -> parameters of each stage; `ValueError` for a parameter that no stage has, or of the wrong type."
     if profile not in PROFILES: raise ValueError(f"profile: {profile!r} is not one of {', '.join(PROFILES)}")
@@ -35,13 +36,13 @@ def _distribute(listed, profile, params):
         raise ValueError(f"no stage of the book has a parameter {', '.join(map(repr, sorted(unknown)))}")
     return out
 
-def _expected(stage, profile, runs_dir):
-    "Seconds that `stage` took when it last finished here at `profile`, else what the list says, else None."
-    done = [r.manifest['wall_s'] for r in Run.all(runs_dir) if (m := r.manifest).get('notebook') == stage['notebook'].stem
-            and m.get('profile', profile) in (profile, None) and m.get('status') == 'finished' and m.get('wall_s')]
-    return done[-1] if done else stage['seconds'].get(profile)
+def _expected(listed, profile, runs_dir):
+    "Seconds of each stage: what it took when it last finished here at `profile`, else what the list says, else None."
+    took = {m['notebook']: m['wall_s'] for r in Run.all(runs_dir) if (m := r.manifest).get('status') == 'finished'
+            and m.get('profile', profile) in (profile, None) and m.get('wall_s')}
+    return [took.get(s['notebook'].stem, s['seconds'].get(profile)) for s in listed]
 
-# %% ../nbs/19_book.ipynb #f70187a4
+# %% ../nbs/19_book.ipynb #10345e77
 _CSS = """body{margin:0;font:16px/1.55 Georgia,serif;color:#222}
 nav{position:fixed;top:0;bottom:0;width:15em;overflow:auto;background:#f6f4ef;padding:1em;font:14px/1.5 sans-serif}
 nav a{display:block;color:#333;text-decoration:none;padding:.15em 0}nav a:hover{color:#a33}
@@ -49,7 +50,8 @@ main{margin-left:18em;max-width:56em;padding:1em 2em}section{border-top:3px doub
 pre{font:13px/1.4 monospace;white-space:pre-wrap;margin:0}.highlight{background:#f7f7f7;padding:.6em .8em;border-radius:4px}
 .jp-OutputArea-output,.output_subarea,.jp-RenderedText{padding:.3em .8em}
 .prompt,.jp-InputPrompt,.jp-OutputPrompt,.anchor-link{display:none}img{max-width:100%}
-table{border-collapse:collapse;font:14px sans-serif}td,th{border-bottom:1px solid #ddd;padding:.25em .6em;text-align:left;vertical-align:top}
+table{border-collapse:collapse;font:14px sans-serif}
+td,th{border-bottom:1px solid #ddd;padding:.25em .6em;text-align:left;vertical-align:top}
 @media(max-width:60em){nav{position:static;width:auto}main{margin:0}}"""
 
 def _body(notebook):
@@ -64,7 +66,7 @@ def _body(notebook):
     exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ''
     return exporter.from_notebook_node(nb)[0]
 
-# %% ../nbs/19_book.ipynb #b9520beb
+# %% ../nbs/19_book.ipynb #05c3e0aa
 def render(run, # the `Run` of a book
            head=''): # HTML for the top; default: the table of verdicts
     "Bind the executed notebooks of a book into `book.html`; returns its path."
@@ -77,8 +79,9 @@ def render(run, # the `Run` of a book
     title = f"hyperlex · {m['profile']} · {(m['git'].get('commit') or 'no commit')[:9]}" + ('+changes' if m['git'].get('dirty') else '')
     nav = ''.join(f'<a href="#{s.name}">{html.escape(s.name)}{"" if Run(s).status == "finished" else " (failed)"}</a>' for s in done)
     with atomic(run.path/'book.html') as tmp, open(tmp, 'w', encoding='utf-8') as f:
-        f.write(f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-                f'<style>{_CSS}{HtmlFormatter().get_style_defs(".highlight")}</style><nav><b>{title}</b><a href="#verdicts">Verdicts</a>{nav}</nav><main><h1 id="verdicts">Verdicts</h1>{head}')
+        f.write('<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+                f'<title>{title}</title><style>{_CSS}{HtmlFormatter().get_style_defs(".highlight")}</style>'
+                f'<nav><b>{title}</b><a href="#verdicts">Verdicts</a>{nav}</nav><main><h1 id="verdicts">Verdicts</h1>{head}')
         for s in done: f.write(f'<section id="{s.name}">{_body(s/"notebook.ipynb")}</section>')
         f.write('</main></html>')
     return run.path/'book.html'
@@ -105,7 +108,7 @@ def _open(profile, params, resume, runs_dir):
                 started=_now(), git=_git())
     return run
 
-# %% ../nbs/19_book.ipynb #072bbd6d
+# %% ../nbs/19_book.ipynb #b1a2b830
 def run_book(profile='smoke', # the dial that sets every size
              params=None, # parameters for every stage that declares them
              resume=None, # id of a book to go on with
@@ -119,7 +122,7 @@ def run_book(profile='smoke', # the dial that sets every size
     given = _distribute(listed, profile, params or {})
     if not resume: run = _open(profile, params or {}, None, runs_dir)
     lock, start, status = _lock(run.path/'.lock'), time.time(), dict(status='failed', error='interrupted')
-    times = [_expected(s, profile, runs_dir) for s in listed]
+    times = _expected(listed, profile, runs_dir)
     print(f'{run.id}: {len(listed)} stages' + (f', about {sum(times) / 60:.0f} minutes' if all(times) else ''), flush=True)
     run._update(status='running', error=None)
     try:

@@ -46,7 +46,7 @@ def _verdicts(a):
     from hyperlex_nb.runs import _runs_dir
     print(judge(Path(a.runs_dir or _runs_dir())).to_text())
 
-# %% ../nbs/20_cli.ipynb #997aafea
+# %% ../nbs/20_cli.ipynb #2dbe5a73
 def _table(rows):
     "Rows of dicts as aligned text."
     if not rows: return 'no runs'
@@ -56,18 +56,15 @@ def _table(rows):
 
 def _runs(a):
     "hyperlex runs"
-    from hyperlex_nb.runs import Run, _runs_dir
-    folder = Path(a.runs_dir or _runs_dir())
-    if a.keep: print(Run(folder/a.keep[0]).keep(a.keep[1], folder))
+    from hyperlex_nb.runs import Run, _find
+    if a.keep: print(_find(a.keep[0], a.runs_dir).keep(a.keep[1], a.runs_dir))
     elif a.diff:
-        one, two = (Run(folder/i) for i in a.diff)
-        for r, i in zip((one, two), a.diff):
-            if not r.manifest: raise ValueError(f'there is no run {i!r}; `hyperlex runs` lists them')
+        one, two = (_find(i, a.runs_dir) for i in a.diff)
         rows = [{'name': k, a.diff[0]: x, a.diff[1]: y} for k, (x, y) in one.diff(two).items()]
         print(_table(rows) if rows else 'no difference in parameters or metrics')
     else:
         if bad := [w for w in a.where if '=' not in w]: raise ValueError(f"--where takes name=value, not {bad[0]!r}")
-        rows = Run.table(folder, a.where, a.show)
+        rows = Run.table(a.runs_dir, a.where, a.show)
         print(json.dumps(rows, ensure_ascii=False) if a.json else _table(rows))
 
 # %% ../nbs/20_cli.ipynb #af7bc020
@@ -77,7 +74,17 @@ def _corpus(a):
     from hyperlex_nb.corpus import build
     print(json.dumps(build(documents(a.source, limit=a.limit), a.out, seed=a.seed), ensure_ascii=False, indent=1, default=str))
 
-# %% ../nbs/20_cli.ipynb #327123b5
+# %% ../nbs/20_cli.ipynb #86724c25
+def _tokenize(a):
+    "hyperlex tokenize"
+    from hyperlex_nb.tokenizer import peers
+    from hyperlex_nb.views import _stock, report
+    names = [*(a.tokenizer or _stock()), *(peers(say=lambda s: print(f'hyperlex: {s}', file=sys.stderr)) if a.peers else ())]
+    rows = report(a.file, names, out=a.html, encoding=a.encoding, limit=a.limit)
+    print(json.dumps(rows, ensure_ascii=False) if a.json else _table(rows))
+    if a.html: print(f'wrote {os.path.relpath(a.html)}: open it in a browser', file=sys.stderr)
+
+# %% ../nbs/20_cli.ipynb #f4e9d0a3
 def _parser():
     "The parser of the whole command."
     p = argparse.ArgumentParser('hyperlex', description='Experiments on hyper-compressed Russian language models: run, compare, judge.')
@@ -123,6 +130,16 @@ def _parser():
     c.add_argument('out')
     c.add_argument('--limit', type=int, help='documents read at most')
     c.add_argument('--seed', type=int, default=0, help='of the split')
+
+    c = command('tokenize', _tokenize, 'count the tokens of text files, and show them in colour')
+    c.add_argument('file', nargs='+', help='text files; - is standard input')
+    c.add_argument('--tokenizer', action='append', metavar='NAME', help='hyperlex-64k, hyperlex-128k, a public tokenizer such as o200k, '
+                   'or a folder; may be repeated (default: those in the package)')
+    c.add_argument('--peers', action='store_true', help='all public tokenizers that `make peers` has fetched, too')
+    c.add_argument('--html', metavar='OUT', help='write the beginning of each file, coloured by token, to this file')
+    c.add_argument('--limit', type=int, default=4000, metavar='N', help='characters of each file in it (default: 4000)')
+    c.add_argument('--encoding', default='utf-8', help='of the files (default: utf-8)')
+    c.add_argument('--json', action='store_true')
     return p
 
 # %% ../nbs/20_cli.ipynb #64794bdf

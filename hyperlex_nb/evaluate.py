@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['surprise', 'Bpb', 'bits_per_byte', 'compare']
 
-# %% ../nbs/07_evaluate.ipynb #8633b854
+# %% ../nbs/07_evaluate.ipynb #00aa505c
 import math
 from dataclasses import dataclass
 import numpy as np, torch
-from .runs import progress
+from .runs import progress, ratio_interval
 from .tokenizer import encode
 
 # %% ../nbs/07_evaluate.ipynb #72c52b5e
@@ -49,7 +49,7 @@ def _bits(logits, target):
     "-log2 p of each target, from logits of shape (n, vocabulary)."
     return (torch.logsumexp(logits, 1) - logits.gather(1, target[:, None]).squeeze(1)).div(math.log(2)).cpu().numpy()
 
-# %% ../nbs/07_evaluate.ipynb #5b22e474
+# %% ../nbs/07_evaluate.ipynb #42d5deba
 @dataclass
 class Bpb:
     "Bits per byte over works, with a 95% bootstrap interval over them."
@@ -59,13 +59,7 @@ class Bpb:
     works: dict # work -> (bits, bytes)
     def __repr__(self): return f'{self.value:.4f} bits/byte [{self.low:.4f}, {self.high:.4f}], {len(self.works)} works'
 
-def _ratio_interval(top, bottom, draws=2000, seed=0):
-    "95% interval of sum(top)/sum(bottom) over resampled pairs."
-    top, bottom, rng = np.asarray(top, float), np.asarray(bottom, float), np.random.default_rng(seed)
-    pick = rng.integers(0, len(top), (draws, len(top)))
-    return np.quantile(top[pick].sum(1) / bottom[pick].sum(1), [.025, .975])
-
-# %% ../nbs/07_evaluate.ipynb #fe901f1b
+# %% ../nbs/07_evaluate.ipynb #5e4a918d
 def bits_per_byte(model, # a causal language model
                   tok, # its tokenizer
                   docs, # documents: dicts with `text` and `work`
@@ -82,13 +76,12 @@ def bits_per_byte(model, # a causal language model
     model.train(was)
     if not works: raise ValueError('no held-out documents to measure')
     bits, sizes = zip(*works.values())
-    return Bpb(sum(bits) / sum(sizes), *map(float, _ratio_interval(bits, sizes)), works)
+    return Bpb(*ratio_interval(bits, sizes, draws=2000), works)
 
-# %% ../nbs/07_evaluate.ipynb #565c6075
+# %% ../nbs/07_evaluate.ipynb #c0aaf723
 def compare(a, b, # two `Bpb` on the same works
             draws=2000, seed=0):
-    "`Bpb(a) - Bpb(b)` with a 95% paired bootstrap interval over works, as (difference, low, high); `ValueError` if the works differ."
+    "`Bpb(a) - Bpb(b)` with a 95% paired bootstrap interval over works: (difference, low, high); `ValueError` if the works differ."
     if set(a.works) != set(b.works): raise ValueError('the two models were measured on different works')
     bits = np.array([[a.works[w][0] - b.works[w][0], a.works[w][1]] for w in a.works])
-    low, high = _ratio_interval(bits[:, 0], bits[:, 1], draws, seed)
-    return bits[:, 0].sum() / bits[:, 1].sum(), float(low), float(high)
+    return ratio_interval(bits[:, 0], bits[:, 1], draws, seed)

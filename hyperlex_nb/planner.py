@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['Estimate', 'bootstrap', 'library', 'reading', 'page_tokens', 'Route']
 
-# %% ../nbs/12_planner.ipynb #7d8cb9c2
+# %% ../nbs/12_planner.ipynb #db4aaa84
 import math, operator
 from collections import Counter
 from dataclasses import dataclass, field, fields
 
 import numpy as np
+
+from .runs import ratio_interval
 
 # %% ../nbs/12_planner.ipynb #5fcbf646
 def _units(text): # e.g. 'byte/word', 'FLOP/s/gpu', 'gpu*day'
@@ -73,11 +75,12 @@ Estimate.__mul__ = Estimate.__rmul__ = lambda a, b: _combine(a, b, operator.mul,
 Estimate.__truediv__ = lambda a, b: _combine(a, b, operator.truediv, -1)
 Estimate.__rtruediv__ = lambda a, b: _combine(Estimate(b), a, operator.truediv, -1)
 
-# %% ../nbs/12_planner.ipynb #15897e16
+# %% ../nbs/12_planner.ipynb #06fb9145
 def _add(a, b):
     "Sum of two estimates in one unit; `ValueError` names both units otherwise."
     if _units(a.unit) != _units(b.unit): raise ValueError(f'unit: cannot add {b.unit!r} to {a.unit!r}')
-    return Estimate(a.value + b.value, a.low + b.low, a.high + b.high, a.unit, '; '.join(dict.fromkeys(s for s in (a.source, b.source) if s)))
+    source = '; '.join(dict.fromkeys(s for s in (a.source, b.source) if s))
+    return Estimate(a.value + b.value, a.low + b.low, a.high + b.high, a.unit, source)
 
 Estimate.__add__ = _add
 
@@ -98,7 +101,7 @@ def _widen(n, z=1.959964): # documents
     t = z + (z**3 + z) / (4*v) + (5*z**5 + 16*z**3 + 3*z) / (96*v**2) + (3*z**7 + 19*z**5 + 17*z**3 - 15*z) / (384*v**3)
     return t / z * math.sqrt(n / v)
 
-# %% ../nbs/12_planner.ipynb #cd931b1d
+# %% ../nbs/12_planner.ipynb #c5fd2f43
 def bootstrap(top, bottom, # numbers per document: the ratio is sum(top) / sum(bottom)
               unit='', source='', # of the result
               reps=1000, seed=0): # resamplings; seed of the resampling
@@ -108,10 +111,7 @@ def bootstrap(top, bottom, # numbers per document: the ratio is sum(top) / sum(b
         raise ValueError(f'top has {len(top)} documents, bottom has {len(bottom)}: expected the same number, at least 2')
     if not (np.isfinite(top).all() and np.isfinite(bottom).all() and (bottom > 0).all() and (top >= 0).all()):
         raise ValueError('top, bottom: expected finite numbers, every bottom above 0')
-    rng = np.random.default_rng(seed)
-    draws = (rng.integers(len(top), size=len(top)) for _ in range(int(_checked('reps', reps, 2, 1e6))))
-    low, high = np.quantile([top[i].sum() / bottom[i].sum() for i in draws], [.025, .975])
-    value, k = top.sum() / bottom.sum(), _widen(len(top))
+    (value, low, high), k = ratio_interval(top, bottom, int(_checked('reps', reps, 2, 1e6)), seed), _widen(len(top))
     if low <= 0: raise ValueError('top: too many documents with 0 for a ratio with an interval')
     return Estimate(value, value * min(low / value, 1) ** k, value * max(high / value, 1) ** k, unit, source, len(top))
 
@@ -131,11 +131,12 @@ def library(books, # how many: a number or an Estimate
         bootstrap(sizes, [1] * len(sizes), 'byte/book', f'{len(sizes)} real works of at least {least:,} characters')
     return books * one / Estimate(1e9, unit='byte/GB')
 
-# %% ../nbs/12_planner.ipynb #929f4ec7
+# %% ../nbs/12_planner.ipynb #faa35098
 def reading(per_week, # Estimate or number, books a week
             years): # for how long
     "Books read at a steady pace, with a year of 365.25 days."
-    pace = per_week if isinstance(per_week, Estimate) else Estimate(_checked('per_week', per_week, 1e-3, 1e4, 'book/week'), unit='book/week')
+    pace = per_week
+    if not isinstance(pace, Estimate): pace = Estimate(_checked('per_week', pace, 1e-3, 1e4, 'book/week'), unit='book/week')
     time = Estimate(_checked('years', years, 1e-3, 150, 'year'), unit='year')
     return pace * time * Estimate(365.25 / 7, unit='week/year')
 
@@ -157,11 +158,12 @@ def page_tokens(texts, # documents
     low, mid, high = np.quantile(flat, [.025, .5, .975])
     return mean, Estimate(mid, low, high, 'token/page', source, len(flat))
 
-# %% ../nbs/12_planner.ipynb #283beebd
+# %% ../nbs/12_planner.ipynb #98c22203
 _PEAK = {'A100': Estimate(312e12, unit='FLOP/s/gpu', source='NVIDIA A100 datasheet, bf16 dense'),
          'H100': Estimate(989e12, unit='FLOP/s/gpu', source='NVIDIA H100 SXM datasheet, bf16 dense')}
-_RUNS = {'Llama-3 8B': (6 * 8e9 * 15e12, 1.3e6), 'Llama-3 70B': (6 * 70e9 * 15e12, 6.4e6), 'Llama-3.1 8B': (6 * 8e9 * 15e12, 1.46e6),
-         'Llama-3.1 70B': (6 * 70e9 * 15e12, 7.0e6), 'Llama-3.1 405B': (3.79e25, 30.84e6), 'nanochat': (4.33e19, 10_949 * 8 / 3600)} # training FLOPs, H100 hours
+_RUNS = {'Llama-3 8B': (6 * 8e9 * 15e12, 1.3e6), 'Llama-3 70B': (6 * 70e9 * 15e12, 6.4e6), # training FLOPs, H100 hours
+         'Llama-3.1 8B': (6 * 8e9 * 15e12, 1.46e6), 'Llama-3.1 70B': (6 * 70e9 * 15e12, 7.0e6),
+         'Llama-3.1 405B': (3.79e25, 30.84e6), 'nanochat': (4.33e19, 10_949 * 8 / 3600)}
 
 def _mfu():
     "Share of the H100's peak that published training runs reached, over all their hours."
@@ -194,9 +196,10 @@ class Route:
                 raise ValueError(f"{f.name}={v!s}: expected an Estimate in {unit or 'shares of 1'}")
             _checked(f.name, v.low, unit=unit), _checked(f.name, v.high, unit=unit)
 
-# %% ../nbs/12_planner.ipynb #ce173ee0
+# %% ../nbs/12_planner.ipynb #21b53e5b
 _MONTH = Estimate(365.25 / 12 * 86400, unit='s/month')
-_WRITE, _TRAIN = (Estimate(k, unit='FLOP/parameter/token', source=s) for k, s in ((2, 'writing a token: 2N FLOP'), (6, 'training on a token: 6N FLOP')))
+_WRITE = Estimate(2, unit='FLOP/parameter/token', source='writing a token: 2N FLOP')
+_TRAIN = Estimate(6, unit='FLOP/parameter/token', source='training on a token: 6N FLOP')
 
 def _speed(r, share): return _PEAK[r.gpu] * Estimate(r.gpus, unit='gpu') * share
 

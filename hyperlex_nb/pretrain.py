@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['pack', 'TrainConfig', 'train', 'main']
 
-# %% ../nbs/06_pretrain.ipynb #0bcb603f
-import json, math, os, sys, time
+# %% ../nbs/06_pretrain.ipynb #feaf3b28
+import contextlib, json, math, os, sys, time
 from dataclasses import asdict, dataclass, fields
 from itertools import tee
 from pathlib import Path
@@ -16,14 +16,13 @@ from .corpus import read
 from .tokenizer import encode, load_tokenizer
 from .model import _check_weights, baseline_config, build, cost
 
-# %% ../nbs/06_pretrain.ipynb #c34daa29
+# %% ../nbs/06_pretrain.ipynb #2e5abcbf
 def pack(corpus, # a corpus folder
          tokenizer, # a tokenizer folder
          out, # folder to write: `tokens.bin`, `manifest.json`
-         split='train', # which side
-         limit=None): # stop after about so many tokens
+         split='train'): # which side
     "Write the documents as one row of token ids, each ended by `<|endoftext|>`; returns the manifest. Kept if the inputs are the same."
-    key = dict(corpus=_hash(corpus), tokenizer=_hash(tokenizer), split=split, limit=limit)
+    key = dict(corpus=_hash(corpus), tokenizer=_hash(tokenizer), split=split)
     old = _read_json(Path(out)/'manifest.json')
     if old.get('key') == key and (Path(out)/'tokens.bin').exists(): return old
     tok, n_tokens, n_bytes, n_docs = load_tokenizer(tokenizer), 0, 0, 0
@@ -35,7 +34,6 @@ def pack(corpus, # a corpus folder
             for text, ids in zip(copy, encode(tok, texts)):
                 f.write(np.array([*ids, tok.eos_token_id], dtype).tobytes())
                 n_tokens += len(ids) + 1; n_bytes += len(text.encode()); n_docs += 1
-                if limit and n_tokens >= limit: break
         if not n_tokens: raise ValueError(f'split {split!r} of {Path(corpus).name} has no text to pack')
         manifest = dict(key=key, dtype=dtype, tokens=n_tokens, bytes=n_bytes, documents=n_docs, vocab_size=len(tok), eos=tok.eos_token_id)
         (tmp/'manifest.json').write_text(json.dumps(manifest), encoding='utf-8')
@@ -85,14 +83,15 @@ def _scale(cfg, step):
     up, down = max(1, round(cfg.warmup * cfg.steps)), max(1, round(cfg.decay * cfg.steps))
     return min((step + 1) / up, 1., (cfg.steps - step) / down)
 
-# %% ../nbs/06_pretrain.ipynb #1d1f2226
+# %% ../nbs/06_pretrain.ipynb #9bb81d4b
 class _Blocks:
     "Blocks of `context + 1` tokens in an order that depends on the seed and the epoch only."
     def __init__(self, packed, context, seed):
         m = _read_json(Path(packed)/'manifest.json')
         self.row = np.memmap(Path(packed)/'tokens.bin', m['dtype'], 'r')
         if len(self.row) != m['tokens']:
-            raise ValueError(f"{packed}/tokens.bin holds {len(self.row):,} tokens, its manifest says {m['tokens']:,}: it was cut; pack it again")
+            raise ValueError(f"{packed}/tokens.bin holds {len(self.row):,} tokens, its manifest says {m['tokens']:,}: "
+                             'it was cut; pack it again')
         self.context, self.seed, self.n, self.epoch = context, seed, (len(self.row) - 1) // context, -1
         if self.n < 1:
             raise ValueError(f'{len(self.row):,} tokens are too few for a context of {context}; use more text or a shorter context')
@@ -185,7 +184,7 @@ def _save(path, model, opts, state):
 def _rank(): return dist.get_rank() if dist.is_initialized() else 0
 def _world(): return dist.get_world_size() if dist.is_initialized() else 1
 
-# %% ../nbs/06_pretrain.ipynb #30e238e4
+# %% ../nbs/06_pretrain.ipynb #82ee6633
 def _like(value, param):
     "A loaded state tensor, sharded like its parameter if that is sharded."
     if hasattr(param, 'device_mesh') and value.shape == param.shape:
@@ -218,9 +217,10 @@ def _newest(out):
             damaged.append(f'{path.name}: {str(e)[:150]}')
             print(f'checkpoint passed over: {damaged[-1]}', file=sys.stderr, flush=True)
     if damaged:
-        raise ValueError(f"no whole checkpoint in {Path(out).name}: {'; '.join(damaged)}. Restore one, or move the folder away to start anew")
+        raise ValueError(f"no whole checkpoint in {Path(out).name}: {'; '.join(damaged)}. "
+                         'Restore one, or move the folder away to start anew')
 
-# %% ../nbs/06_pretrain.ipynb #c9f023fb
+# %% ../nbs/06_pretrain.ipynb #01488e8e
 def _setup(cfg):
     "Device of this process; starts the process group under torchrun (nccl on GPUs, gloo on CPUs)."
     _watch_launcher()
@@ -233,32 +233,25 @@ def _setup(cfg):
     return torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0))) if cuda else torch.device('cpu')
 
 def _objective(model, cfg):
-    "The model with its loss, sharded block by block over the processes (FSDP2) when `parallel='fsdp'`."
+    "The model with its loss; with several processes under DDP, or sharded over them block by block (FSDP2)."
     objective = _Objective(model, cfg.dtype)
-    if cfg.parallel == 'fsdp' and _world() > 1:
-        from torch.distributed.fsdp import fully_shard
-        for block in model.model.layers: fully_shard(block)
-        fully_shard(objective)
-    return objective
+    if _world() == 1: return objective
+    if cfg.parallel == 'ddp': return torch.nn.parallel.DistributedDataParallel(objective, broadcast_buffers=False)
+    from torch.distributed.fsdp import fully_shard
+    for block in model.model.layers: fully_shard(block)
+    return fully_shard(objective)
 
-def _average(model):
-    "Average the gradients over the processes, in one message (the result is that of DDP; FSDP has done it already)."
-    grads = [p.grad for p in model.parameters() if p.grad is not None and not hasattr(p.grad, 'full_tensor')]
-    if _world() == 1 or not grads: return
-    flat = torch._utils._flatten_dense_tensors(grads)
-    dist.all_reduce(flat); flat /= _world()
-    for g, new in zip(grads, torch._utils._unflatten_dense_tensors(flat, grads)): g.copy_(new)
-
-# %% ../nbs/06_pretrain.ipynb #c406b188
+# %% ../nbs/06_pretrain.ipynb #6f9bab1a
 def _step(objective, opts, blocks, cfg, step, device):
     "One optimizer step; returns the mean loss over the whole batch in nats a token."
     mine = cfg.batch // _world()
     first, total = step * cfg.batch + _rank() * mine, torch.zeros((), device=device)
     for at in range(0, mine, cfg.micro):
         n = min(cfg.micro, mine - at)
-        loss = objective(blocks.batch(first + at, n).to(device, non_blocking=True)) * (n / mine)
-        loss.backward(); total += loss.detach()
-    _average(objective)
+        quiet = at + n < mine and hasattr(objective, 'no_sync') # under DDP: gradients are sent with the last micro-batch
+        with objective.no_sync() if quiet else contextlib.nullcontext():
+            loss = objective(blocks.batch(first + at, n).to(device, non_blocking=True)) * (n / mine)
+            loss.backward(); total += loss.detach()
     torch.nn.utils.clip_grad_norm_(objective.parameters(), cfg.clip)
     for o in opts:
         for g in o.param_groups: g['lr'] = g['base'] * _scale(cfg, step)
@@ -266,9 +259,9 @@ def _step(objective, opts, blocks, cfg, step, device):
     if _world() > 1: dist.all_reduce(total); total /= _world()
     return total.item()
 
-# %% ../nbs/06_pretrain.ipynb #5a7a4fa1
+# %% ../nbs/06_pretrain.ipynb #7a4477a8
 def train(cfg:TrainConfig):
-    "Train to `cfg.steps`, going on from the newest checkpoint in `cfg.out`; returns and writes `result.json`. Weights end up in `out/model`."
+    "Train to `cfg.steps`, going on from the newest checkpoint in `cfg.out`; writes `out/model` and `result.json`, and returns the latter."
     device, out = _setup(cfg), Path(cfg.out)
     lock = _own(out, cfg) if _rank() == 0 else None # held until this function returns
     if _world() > 1: dist.barrier()
@@ -294,9 +287,9 @@ def train(cfg:TrainConfig):
     if _world() > 1: dist.barrier()
     return result
 
-# %% ../nbs/06_pretrain.ipynb #c4644b39
+# %% ../nbs/06_pretrain.ipynb #cf4587f8
 def _own(out, cfg):
-    "Take the folder for this trainer, waiting a little for a dying one; write the configuration. `ValueError` if it belongs to other settings."
+    "Take the folder for this trainer, waiting a little for a dying one, and write the configuration; `ValueError` if it holds another one."
     out.mkdir(parents=True, exist_ok=True)
     for _ in range(60):
         if lock := _lock(out/'.lock'): break

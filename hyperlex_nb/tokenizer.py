@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UNITS', 'train_tokenizer', 'encode', 'load_tokenizer', 'Fertility', 'fertility', 'Peer', 'peers']
 
-# %% ../nbs/03_tokenizer.ipynb #ede291fd
+# %% ../nbs/03_tokenizer.ipynb #a89751ec
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
@@ -15,6 +15,8 @@ import numpy as np
 from fastcore.basics import patch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+from .runs import ratio_interval
+from .sources import encodable
 
 # %% ../nbs/03_tokenizer.ipynb #07600839
 _EOS, _PAD = '<|endoftext|>', '<|pad|>'
@@ -29,26 +31,13 @@ def _pre_tokenizer():
     return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_SPLIT), 'isolated'),
                                     pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
-# %% ../nbs/03_tokenizer.ipynb #ee89941a
-def _check(texts):
-    "Pass on each text of `texts`; ValueError for what UTF-8 can't hold, TypeError for what is no text"
-    if isinstance(texts, (str, bytes)):
-        raise TypeError('texts must be a list or iterator of strings, not one string: pass [text]')
-    for i,t in enumerate(texts):
-        if not isinstance(t, str): raise TypeError(f'text {i} is {type(t).__name__}, not str: drop or convert it')
-        try: t.encode()
-        except UnicodeEncodeError as e:
-            raise ValueError(f'text {i} has a lone surrogate ({t[e.start]!r} at character {e.start}), which UTF-8 cannot hold: '
-                             'clean the text first (hyperlex_nb.corpus does)') from None
-        yield t
-
-# %% ../nbs/03_tokenizer.ipynb #14c2e6b2
-_SAFE_CUT = re.compile(r'(?<=[^\W\d_]) (?=[^\W\d_])')
+# %% ../nbs/03_tokenizer.ipynb #05f5fbda
+_LINE_END, _SPACE = re.compile(r'(?<=[^\W\d_])(?=\r?\n)'), re.compile(r'(?<=[^\W\d_])(?= [^\W\d_])')
 
 def _pieces(text, size=1<<16): # characters after which the next safe place ends a piece
     "Cut `text` where a cut changes no token"
     start = 0
-    while len(text) - start > size and (m := _SAFE_CUT.search(text, start+size)):
+    while len(text) - start > size and (m := _LINE_END.search(text, start+size, start+3*size) or _SPACE.search(text, start+size)):
         yield text[start:m.start()]
         start = m.start()
     yield text[start:]
@@ -75,7 +64,7 @@ def _settle(tok, vocab_size):
     order = [_EOS, _PAD, *sorted(alphabet), *learned][:vocab_size]
     tok.model = models.Unigram([(p, score[p]) for p in order], None, False)
 
-# %% ../nbs/03_tokenizer.ipynb #89e9d7b7
+# %% ../nbs/03_tokenizer.ipynb #8fdadab1
 def train_tokenizer(texts, # strings, also a generator: read once, never held together
                     vocab_size, # tokens in all, at least 258: every byte and two special tokens
                     model='bpe'): # 'bpe' or 'unigram'
@@ -84,7 +73,7 @@ def train_tokenizer(texts, # strings, also a generator: read once, never held to
     if model not in ('bpe', 'unigram'): raise ValueError(f"model must be 'bpe' or 'unigram', not {model!r}")
     if isinstance(vocab_size, bool) or not isinstance(vocab_size, (int, np.integer)) or vocab_size < least:
         raise ValueError(f'vocab_size must be a whole number of at least {least} (256 bytes, {_EOS}, {_PAD}), not {vocab_size!r}')
-    texts = (t for t in _check(texts) if t)
+    texts = (t for t in encodable(texts) if t)
     first = next(texts, None)
     if first is None: raise ValueError('texts is empty: there is nothing to train a tokenizer on')
     tok = _empty_model(model)
@@ -93,19 +82,19 @@ def train_tokenizer(texts, # strings, also a generator: read once, never held to
     return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=_EOS, eos_token=_EOS, pad_token=_PAD,
                                    clean_up_tokenization_spaces=False, split_special_tokens=True)
 
-# %% ../nbs/03_tokenizer.ipynb #94be37b6
+# %% ../nbs/03_tokenizer.ipynb #19b18d96
 def encode(tok, # any fast tokenizer of `transformers`
            texts, # strings, also a generator
            batch=64): # texts encoded together, in parallel
     "Yield one list of token ids for each text, with no special tokens: text that spells one stays text"
-    texts = _check(texts)
+    texts = encodable(texts)
     while group := list(islice(texts, batch)):
         pieces = [list(_pieces(t)) for t in group]
         flat = iter(tok(list(chain(*pieces)), add_special_tokens=False, split_special_tokens=True,
                         return_attention_mask=False)['input_ids'])
         for ps in pieces: yield list(chain.from_iterable(islice(flat, len(ps))))
 
-# %% ../nbs/03_tokenizer.ipynb #f6dda0f0
+# %% ../nbs/03_tokenizer.ipynb #6ccdca81
 def load_tokenizer(folder): # written by `save_pretrained`
     "Load a tokenizer folder; FileNotFoundError or ValueError that names the file at fault"
     folder = Path(folder)
@@ -114,7 +103,8 @@ def load_tokenizer(folder): # written by `save_pretrained`
             raise FileNotFoundError(f'{f} is missing: `hyperlex run nbs/experiments/tokenizers.ipynb` makes a tokenizer folder')
         try: json.loads(f.read_bytes())
         except ValueError as e:
-            raise ValueError(f'{f} is damaged ({e}): copy the folder again or train it anew with `hyperlex run nbs/experiments/tokenizers.ipynb`') from None
+            raise ValueError(f'{f} is damaged ({e}): copy the folder again or train it anew with '
+                             '`hyperlex run nbs/experiments/tokenizers.ipynb`') from None
     try: tok = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     except Exception as e:
         raise ValueError(f'{folder/"tokenizer.json"} is no tokenizer that this version of tokenizers can read: {e}') from None
@@ -129,7 +119,7 @@ def _sentences(text):
     "Number of sentences by rule; abbreviations before a capital are counted as an end"
     return sum(1 + len(_SENTENCE_END.findall(line)) for line in map(str.strip, text.splitlines()) if line)
 
-# %% ../nbs/03_tokenizer.ipynb #4db2cad2
+# %% ../nbs/03_tokenizer.ipynb #cb4cae55
 UNITS = ('tokens', 'words', 'bytes', 'chars', 'sentences')
 
 @dataclass(eq=False)
@@ -138,21 +128,12 @@ class Fertility:
     counts: np.ndarray
     works: tuple = ()
 
-def _totals(counts, n_boot, seed):
-    "Column sums of `counts`: as they are, and of `n_boot` resamples of its rows"
-    draws = np.random.default_rng(seed).multinomial(len(counts), np.full(len(counts), 1/len(counts)), n_boot)
-    return counts.sum(0), draws @ counts
-
-def _interval(value, boot): return (float(value), *(float(q) for q in np.quantile(boot, [.025, .975])))
-
-# %% ../nbs/03_tokenizer.ipynb #40c1e312
+# %% ../nbs/03_tokenizer.ipynb #05f677e2
 @patch
 def rate(self:Fertility, top='tokens', bottom='words', # two of `UNITS`
          n_boot=1000, seed=0):
     "`top` per `bottom`, e.g. tokens per word, with its 95% bootstrap interval over works: (value, low, high)"
-    i,j = UNITS.index(top), UNITS.index(bottom)
-    total, boot = _totals(self.counts, n_boot, seed)
-    return _interval(total[i]/total[j], boot[:,i]/boot[:,j])
+    return ratio_interval(*(self.counts[:,UNITS.index(u)] for u in (top, bottom)), n_boot, seed)
 
 @patch
 def ratio(self:Fertility, other, # the candidate's `Fertility` on the same works
@@ -160,9 +141,7 @@ def ratio(self:Fertility, other, # the candidate's `Fertility` on the same works
     "How many times fewer tokens `other` needs than this one: (value, low, high), paired over works"
     if self.works != other.works:
         raise ValueError('the two were counted on different works: a paired ratio needs the same texts')
-    both = np.stack([self.counts[:,0], other.counts[:,0]], 1)
-    total, boot = _totals(both, n_boot, seed)
-    return _interval(total[0]/total[1], boot[:,0]/boot[:,1])
+    return ratio_interval(self.counts[:,0], other.counts[:,0], n_boot, seed)
 
 # %% ../nbs/03_tokenizer.ipynb #f4c8eca0
 def fertility(texts, # strings, or documents {'text', 'work'}: one work may be several documents

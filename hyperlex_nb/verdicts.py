@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CLAIMS', 'Part', 'Claim', 'Verdict', 'judges', 'judge', 'Verdicts']
 
-# %% ../nbs/18_verdicts.ipynb #4b1c09ba
+# %% ../nbs/18_verdicts.ipynb #36c19bad
 import html, itertools, json, math, os, textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .runs import PROFILES, _runs_dir
@@ -36,7 +36,7 @@ def _about(x): return x / 2, x * 2 # the range meant by '≈ x'
 def _order(x): return x / math.sqrt(10), x * math.sqrt(10) # the range meant by '~10^n'
 def _number(x): return '' if x is None else f'{x:.3g}' if abs(x) < 1000 or abs(x) >= 1e6 else f'{x:,.0f}'
 
-# %% ../nbs/18_verdicts.ipynb #a58f4ab7
+# %% ../nbs/18_verdicts.ipynb #325e27a8
 @dataclass(frozen=True)
 class Claim:
     "A claim of the seeds: its words, how it is judged, the experiments whose runs it needs."
@@ -46,13 +46,14 @@ class Claim:
     needs: tuple = ()
 
 CLAIMS = {id: Claim(id, text, judged, tuple(needs.split())) for id, text, judged, needs in [
-    ('C01', 'morphemes: 3-10x fewer tokens', 'tokens per word against each named public tokenizer', 'fertility'),
-    ('C02', 'hyperlexemes: 2-5x fewer again', 'same vocabulary size, with and without', 'hyperlexemes'),
+    ('C01', 'morphemes: 3-10x fewer tokens', 'tokens per word against each named public tokenizer', 'segmentation'),
+    ('C02', 'hyperlexemes: 2-5x fewer again', 'same vocabulary size, with and without', 'segmentation'),
     ('C03', 'efficient grammar: 1.5-2x', 'rate, and the bits needed to restore what was dropped', 'grammar'),
-    ('C04', 'redundant forms: half the vocabulary', 'types form/lemma at several corpus sizes; bits to restore the form', 'grammar'),
+    ('C04', 'redundant forms: half the vocabulary', 'types form/lemma at several corpus sizes; bits to restore the form', 'forms'),
     ('C05', 'scenes: 3-10x', 'positions per word and reconstruction, teacher-forced and greedy', 'scenes'),
     ('C06', 'all together: 30-500x', 'the joint ledger, not the product', 'ledger'),
-    ('C07', '30B = GPT-3 level, 70B = GPT-4 depth in Russian', 'the measured compute multiplier, extrapolated with its interval', 'equivalence'),
+    ('C07', '30B = GPT-3 level, 70B = GPT-4 depth in Russian', 'the measured compute multiplier, extrapolated with its interval',
+     'equivalence'),
     ('C08', '1T tokens -> 30-100B; 800 GB -> 10-30 GB; 32K context -> 2K', 'from the ledger', 'ledger'),
     ('C09', '20,000 books = about 10 GB', 'arithmetic on real books', 'arithmetic'),
     ('C10', '10-20 thousand books in 30 years at 1-2 a week', 'arithmetic', 'arithmetic'),
@@ -135,7 +136,7 @@ class _Evidence:
         m = self.metrics[metric]
         return Part(name or metric, v, lo, hi, *claimed, unit=str(m.get('unit', '')), n=m.get('n'), **kw)
 
-# %% ../nbs/18_verdicts.ipynb #853f42f9
+# %% ../nbs/18_verdicts.ipynb #9030be5e
 def _walk(folder, book='', depth=3):
     "(path, manifest or None, book id, what is wrong) of every run folder below `folder`."
     if (folder/'manifest.json').exists():
@@ -145,7 +146,8 @@ def _walk(folder, book='', depth=3):
         if m is not None and m.get('kind') != 'book': return
         book = folder.name if m is not None else book
     if depth and folder.is_dir():
-        for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith('.')): yield from _walk(sub, book, depth - 1)
+        for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith('.')):
+            yield from _walk(sub, book, depth - 1)
 
 # %% ../nbs/18_verdicts.ipynb #086f3060
 def _finished(folders):
@@ -165,20 +167,21 @@ def _rank(run):
     profile = run.manifest.get('profile')
     return PROFILES.index(profile) if profile in PROFILES else -1, str(run.manifest.get('started') or '')
 
-# %% ../nbs/18_verdicts.ipynb #683a1d70
+# %% ../nbs/18_verdicts.ipynb #8b86930d
 _JUDGES = {}
 
 def judges(id): # a key of CLAIMS
-    "Decorator: the function judges claim `id`. It takes one run per experiment in `needs` and returns dict(parts=[...], note=, price=, baselines=)."
+    "Decorator: the function judges claim `id`: one run per experiment in `needs` -> dict(parts=[...], note=, price=, baselines=)."
     if id not in CLAIMS: raise ValueError(f'id={id!r}: expected one of {", ".join(CLAIMS)}')
     def register(f): _JUDGES[id] = f; return f
     return register
 
-# %% ../nbs/18_verdicts.ipynb #4926f0a7
+# %% ../nbs/18_verdicts.ipynb #e202795c
 @judges('C10')
 def _c10(run):
     need, low, high = run.interval('C10/pace_needed')
-    return dict(parts=[run.part('C10/books', (10e3, 20e3), 'books in 30 years')], note=f'the total would need {low:.1f}-{high:.1f} books a week')
+    return dict(parts=[run.part('C10/books', (10e3, 20e3), 'books in 30 years')],
+                note=f'the total would need {low:.1f}-{high:.1f} books a week')
 
 @judges('C09')
 def _c09(run):
@@ -189,7 +192,8 @@ def _c09(run):
 def _c13(run):
     day = run.interval('C13/books_per_day')
     long = run.interval('C13/pages_needed')[0]
-    return dict(parts=[run.part('C13/pages', _about(1e8), 'pages in 10 years')], note=f'{day[1]:.1f}-{day[2]:.1f} books a day; the pages claimed would need books of {long:,.0f} pages')
+    return dict(parts=[run.part('C13/pages', _about(1e8), 'pages in 10 years')],
+                note=f'{day[1]:.1f}-{day[2]:.1f} books a day; the pages claimed would need books of {long:,.0f} pages')
 
 # %% ../nbs/18_verdicts.ipynb #91679c17
 @judges('C12')
@@ -203,51 +207,97 @@ def _c12(run):
     return dict(parts=parts, baselines=True, note=f"'~' taken as the order of magnitude; over pages of 1,800 to 2,500 characters "
                 f'and {len(parts)} tokenizers a page is {span} tokens, claimed 1,000')
 
-# %% ../nbs/18_verdicts.ipynb #6fa08825
+# %% ../nbs/18_verdicts.ipynb #03cf85f3
 @judges('C20')
 def _c20(run):
-    parts = [run.part('C20/months_to_train/70B/A100x16', (2, 3), 'train 70B on 16 A100'), run.part('C20/months_to_train/200B/A100x16', (2, 3), 'train 200B on 16 A100'),
+    parts = [run.part('C20/months_to_train/70B/A100x16', (2, 3), 'train 70B on 16 A100'),
+             run.part('C20/months_to_train/200B/A100x16', (2, 3), 'train 200B on 16 A100'),
              run.part('C20/months_to_write/A100x16', (2, 3), 'write 1 TB on 16 A100'), run.part('C20/lines', _order(1e9), 'lines in 1 TB')]
     each = '; '.join(f'{p.name}, {_number(p.value)} [{_number(p.low)}, {_number(p.high)}] {p.unit}: {p.verdict}' for p in parts)
-    sizes = ', '.join('{} {:,.0f}-{:,.0f}'.format(k, *run.interval(f'C20/h100_for_two_months/{k}')[1:]) for k in run.under('C20/h100_for_two_months/'))
+    need = 'C20/h100_for_two_months/'
+    sizes = ', '.join('{} {:,.0f}-{:,.0f}'.format(k, *run.interval(need + k)[1:]) for k in run.under(need))
     return dict(parts=parts, note=f"{each}. The seeds name no cluster size; H100 needed to train in two months: {sizes}")
 
-# %% ../nbs/18_verdicts.ipynb #85159130
-_OWN = 'bpe', 'unigram'
+# %% ../nbs/18_verdicts.ipynb #a19f920e
+_ARMS = 'bytes', 'bpe', 'unigram', 'morphemes', 'morph', 'words', 'hyperlexemes' # ours, and variants such as 'morph-bpe'
 
-def _ratio(run, own, public):
-    "How many times fewer tokens `own` makes than `public`, as a `Part` of claim C01."
-    paired = f'ratio/{own}_vs_{public}'
-    if paired in run.metrics: return run.part(paired, (3, 10), public, open=True)
-    (v, lo, hi), (w, low, high) = (run.interval(f'fertility/{k}') for k in (public, own))
-    if low <= 0: raise _Missing(f'run {run.id}: fertility/{own} reaches 0')
-    return Part(public, v / w, lo / high, hi / low, 3, 10, 'x fewer tokens', run[f'fertility/{own}'].get('n'), open=True)
+def _fewer(run, baseline, arm, claimed): # `claimed`: range
+    "How many times fewer tokens `arm` makes than `baseline`, as a `Part` named after the baseline."
+    paired, rate = f'ratio/{baseline}/{arm}', 'tokens_per_word/'
+    if paired in run.metrics: return replace(run.part(paired, claimed, baseline, open=True), unit='x fewer tokens')
+    (v, lo, hi), (w, low, high) = (run.interval(rate + k) for k in (baseline, arm))
+    if low <= 0: raise _Missing(f'run {run.id}: {rate}{arm} reaches 0')
+    return Part(baseline, v / w, lo / high, hi / low, *claimed, 'x fewer tokens', run[rate + arm].get('n'), open=True)
 
-def _own(run, rate): # e.g. 'fertility/'
-    "The shortest of our own tokenizers by `rate` (None if there is none), and the names of the others' tokenizers."
-    names = run.under(rate)
-    return min((k for k in _OWN if k in names), key=lambda k: run.interval(rate + k)[0], default=None), [k for k in names if k not in _OWN]
+def _cut(run, arm):
+    "The baselines that run `run` has beside `arm`, our own and public; `_Missing` if it lacks the arm."
+    names = run.under('tokens_per_word/')
+    if arm not in names: raise _Missing(f'run {run.id} has no tokens_per_word/{arm}')
+    ours = [k for k in names if k.split('-')[0] in _ARMS]
+    return [k for k in ours if k != arm], [k for k in names if k not in ours]
 
+def _told(run, arm, parts):
+    "What `arm` costs, and the ratios of `parts` in words, each with its vocabulary where that is another one."
+    def vocab(k): return f'vocabulary {n:,}' if isinstance(n := run[f'tokens_per_word/{k}'].get('vocab'), int) else ''
+    price, bits = [vocab(arm)], f'bpb_ratio/{arm}'
+    if bits in run.metrics: price.append('{:.3f} [{:.3f}, {:.3f}] times the bits per byte of bpe'.format(*run.interval(bits)))
+    return ', '.join(filter(None, price)), ', '.join(
+        f'{p.name} {p.value:.2f}' + (f' ({v})' if (v := vocab(p.name)) and v != vocab(arm) else '') for p in parts)
+
+# %% ../nbs/18_verdicts.ipynb #35981626
 @judges('C01')
 def _c01(run):
-    own, public = _own(run, 'fertility/')
-    if not own or not public:
-        raise _Missing(f"run {run.id} has no {'public tokenizer to compare with (install the extra peers)' if own else 'trained tokenizer'}")
-    parts = sorted((_ratio(run, own, k) for k in public), key=lambda p: -p.value)
-    vocab = run[f'fertility/{own}'].get('vocab')
-    note = f'judged on the stock {own} trained on this kind of text, not on morphemes: the morpheme tokenizer is not built yet; ' + ', '.join(f'{p.name} {p.value:.2f}' for p in parts)
-    return dict(parts=parts, baselines=True, price=f'vocabulary {vocab:,}' if isinstance(vocab, int) else '', note=note)
+    own, public = _cut(run, 'morphemes')
+    if not public: raise _Missing(f'run {run.id} has no public tokenizer to compare with (install the extra peers)')
+    parts = [_fewer(run, k, 'morphemes', (3, 10)) for k in (*public, *(k for k in ('bpe', 'unigram') if k in own))]
+    parts.sort(key=lambda p: -p.value)
+    price, told = _told(run, 'morphemes', parts)
+    rest = [f'{k} {run.interval(f"tokens_per_word/{k}")[0]:.2f}' for k in ('morphemes', *own)]
+    return dict(parts=parts, baselines=True, price=price,
+                note=f"times fewer tokens: {told}; bpe and unigram are ours, of the same text. Tokens per word: {', '.join(rest)}")
 
-# %% ../nbs/18_verdicts.ipynb #300522a9
+# %% ../nbs/18_verdicts.ipynb #b163b7f4
+@judges('C02')
+def _c02(run):
+    own, public = _cut(run, 'hyperlexemes')
+    if 'words' not in own: raise _Missing(f'run {run.id} has no tokens_per_word/words, the same vocabulary without multi-word tokens')
+    first = [k for k in ('words', 'morphemes', 'morph-bpe', 'bpe', 'unigram') if k in own]
+    parts = [_fewer(run, k, 'hyperlexemes', (2, 5)) for k in first]
+    price, told = _told(run, 'hyperlexemes', parts)
+    others = _told(run, 'hyperlexemes', [_fewer(run, k, 'hyperlexemes', (2, 5)) for k in public])[1]
+    return dict(parts=parts, baselines=True, price=price,
+                note=f'times fewer tokens, same vocabulary where none is named: {told}. '
+                     f'Against public tokenizers: {others or "none measured"}')
+
+# %% ../nbs/18_verdicts.ipynb #119b0dd6
+@judges('C04')
+def _c04(run):
+    sizes = sorted((k for k in run.under('factored_ratio/') if k.isdigit()), key=int, reverse=True)
+    parts = []
+    for k in ('all', *sizes):
+        p = run.part(f'factored_ratio/{k}', (2, 2), open=True)
+        parts.append(replace(p, name=f'{p.n:,} words' if isinstance(p.n, int) else k))
+    held = [p.name for p in itertools.takewhile(lambda p: p.verdict == 'holds', parts)]
+    plain = ', '.join(f"{p.name} {run.interval(f'types_ratio/{k}')[0]:.2f}" for p, k in zip(parts, ('all', *sizes)))
+    (bits, low, high), exact = run.interval('price/bits_per_word'), run.interval('restored/tokens')[0]
+    return dict(parts=parts, price=f'{bits:.2f} [{low:.2f}, {high:.2f}] bits a word for grammemes and residual, '
+                                   f"{run.interval('positions/where_needed')[0]:.2f} positions a word",
+                note=f"lossless factored vocabulary: {f'at least half from {held[-1]} on' if held else 'not half at the largest size'}. "
+                     f'Forms to lemmas alone: {plain}. Restored exactly without the list of exceptions: {exact:.2%} of running words')
+
+# %% ../nbs/18_verdicts.ipynb #da903279
 @judges('C16')
 def _c16(run):
-    own, public = _own(run, 'tokens_per_sentence/')
+    rate = 'tokens_per_sentence/'
+    names = run.under(rate)
+    own = min((k for k in ('bpe', 'unigram') if k in names), key=lambda k: run.interval(rate + k)[0], default=None) # the shorter one
     if not own: raise _Missing(f'run {run.id} has no trained tokenizer')
-    usual = ', '.join('{} {:.0f}'.format(k, run.interval(f'tokens_per_sentence/{k}')[0]) for k in public)
-    return dict(parts=[run.part(f'tokens_per_sentence/{own}', (1, 4), f'{own}, tokens per sentence')],
-                note=f'a sentence taken as an idea; judged on the stock {own}, scenes are not built yet. Public tokenizers, claimed 20-100: {usual or "none measured"}')
+    usual = ', '.join('{} {:.0f}'.format(k, run.interval(rate + k)[0]) for k in names if k not in ('bpe', 'unigram'))
+    return dict(parts=[run.part(rate + own, (1, 4), f'{own}, tokens per sentence')],
+                note=f'a sentence taken as an idea; judged on the stock {own}, scenes are not built yet. '
+                     f'Public tokenizers, claimed 20-100: {usual or "none measured"}')
 
-# %% ../nbs/18_verdicts.ipynb #364c8f69
+# %% ../nbs/18_verdicts.ipynb #f7cc9b41
 def _corpus(run):
     m = run.manifest
     facts = {k: v for d in (m.get('parameters'), m.get('notes')) if isinstance(d, dict) for k, v in d.items()}
@@ -256,7 +306,7 @@ def _corpus(run):
 _UNTESTABLE = 'a count of books and a count of synapses have no common unit; nothing that could be measured would decide it'
 
 def _judge_one(claim, runs, notes):
-    "The `Verdict` on one claim from the best usable run of each experiment it needs; why a better-ranked run was not usable goes to `notes`."
+    "The `Verdict` on one claim from the best usable run of each experiment it needs; why a better one was not usable goes to `notes`."
     if not claim.needs: return Verdict(claim.id, claim.text, 'not testable', note=_UNTESTABLE)
     lacking = [k for k in claim.needs if k not in runs]
     why = [f"waits for {', '.join(lacking)}"] if lacking else [] if claim.id in _JUDGES else ['no judge yet']
@@ -273,8 +323,8 @@ def _judge_one(claim, runs, notes):
 def _verdict(claim, best, parts, baselines=False, price='', note=''):
     "The judge's findings with what is to be told of the runs in `best`."
     def over(f): return ', '.join(dict.fromkeys(str(f(r)) for r in best))
-    return Verdict(claim.id, claim.text, _sum_up(parts, baselines), tuple(parts), over(lambda r: r.id), over(lambda r: r.manifest.get('profile') or ''),
-                   over(_corpus), over(lambda r: r.manifest.get('seed', '')), price, note)
+    return Verdict(claim.id, claim.text, _sum_up(parts, baselines), tuple(parts), over(lambda r: r.id),
+                   over(lambda r: r.manifest.get('profile') or ''), over(_corpus), over(lambda r: r.manifest.get('seed', '')), price, note)
 
 # %% ../nbs/18_verdicts.ipynb #c8deee08
 def _where():
@@ -290,16 +340,16 @@ def judge(*folders): # runs folders, book folders or single run folders; none: t
     runs, notes = _finished(folders or [_where()])
     return Verdicts([_judge_one(c, runs, notes) for c in CLAIMS.values()], notes)
 
-# %% ../nbs/18_verdicts.ipynb #a4c353a5
+# %% ../nbs/18_verdicts.ipynb #9b2893d4
 def _cells(v):
     "The verdict's row: strings without line breaks or control characters."
     number = f'{_number(v.value)} [{_number(v.low)}, {_number(v.high)}] {v.unit}'.strip() if v.measured else ''
-    claimed = f'{_number(v.claim_low)}-{_number(v.claim_high)}' if v.measured else ''
+    claimed = '-'.join(dict.fromkeys((_number(v.claim_low), _number(v.claim_high)))) # one number where the range is one
     row = dict(id=v.id, claim=v.text, verdict=v.verdict, number=number, claimed=claimed, n=v.n,
                **{k: getattr(v, k) for k in ('seeds', 'corpus', 'profile', 'price', 'run', 'note')})
     return {k: ' '.join(''.join(c if c.isprintable() else ' ' for c in str('' if x is None else x)).split()) for k, x in row.items()}
 
-# %% ../nbs/18_verdicts.ipynb #bba1d07b
+# %% ../nbs/18_verdicts.ipynb #e32f1c79
 class Verdicts(list):
     "A list of `Verdict` with `notes` on run folders that were passed over; `to_text`, `to_markdown`, `to_html`, `plot`."
     def __init__(self, verdicts, notes=()): super().__init__(verdicts); self.notes = list(notes)
@@ -315,10 +365,11 @@ class Verdicts(list):
             if short: continue
             facts = [f"{r['number']} (claimed {r['claimed']})" if r['number'] else '', *(f'{k}{r[f]}' if r[f] else '' for k, f in
                      (('n=', 'n'), ('seed ', 'seeds'), ('', 'corpus'), ('', 'profile'), ('', 'price'), ('run ', 'run')))]
-            for line in ('; '.join(filter(None, facts)), r['note']): out += textwrap.wrap(line, width - 5, initial_indent='     ', subsequent_indent='     ')
+            wrap = textwrap.TextWrapper(width - 5, initial_indent='     ', subsequent_indent='     ')
+            for line in ('; '.join(filter(None, facts)), r['note']): out += wrap.wrap(line)
         return '\n'.join(out + [f'passed over: {n}' for n in self.notes])
 
-# %% ../nbs/18_verdicts.ipynb #f4e35883
+# %% ../nbs/18_verdicts.ipynb #7ab72066
 def _grid(self, cell, head, row): # how to write a cell, the head, a row
     keys = list(self.rows()[0]) if self else []
     return [head([k.replace('_', ' ') for k in keys])] + [row([cell(r[k]) for k in keys]) for r in self.rows()]
@@ -333,11 +384,12 @@ def _html(self):
     "An HTML table, one row for each claim."
     line = lambda tag: lambda cells: '<tr>' + ''.join(f'<{tag}>{c}</{tag}>' for c in cells) + '</tr>'
     notes = ''.join(f'<li>{html.escape(n)}</li>' for n in self.notes)
-    return '<table>' + '\n'.join(_grid(self, html.escape, line('th'), line('td'))) + '</table>' + (f'<p>Passed over:</p><ul>{notes}</ul>' if notes else '')
+    table = '<table>' + '\n'.join(_grid(self, html.escape, line('th'), line('td'))) + '</table>'
+    return table + (f'<p>Passed over:</p><ul>{notes}</ul>' if notes else '')
 
 Verdicts.to_markdown, Verdicts.to_html, Verdicts._repr_html_ = _markdown, _html, _html
 
-# %% ../nbs/18_verdicts.ipynb #c21e6e6b
+# %% ../nbs/18_verdicts.ipynb #45265c48
 def _plot(self):
     "Claimed range (grey) against measured interval, on a log axis, one row for each comparison; returns the figure."
     import matplotlib.pyplot as plt
@@ -345,11 +397,14 @@ def _plot(self):
     fig, ax = plt.subplots(figsize=(9, 1 + .32 * max(len(rows), 2)))
     for i, (v, p) in enumerate(rows):
         mid, colour = math.sqrt(p.claim_low * p.claim_high), dict(holds='C2', partly='C1', fails='C3')[p.verdict]
-        ax.barh(i, (p.claim_high - p.claim_low) / mid, left=p.claim_low / mid, color='.85', height=.8)
-        ax.plot([p.low / mid, p.high / mid], [i, i], color=colour, lw=3, solid_capstyle='butt'); ax.plot(p.value / mid, i, 'o', color=colour, ms=5)
-        ax.annotate(f'{_number(p.value)} [{_number(p.low)}, {_number(p.high)}] {p.unit}', (1.01, i), xycoords=('axes fraction', 'data'), va='center', fontsize=7)
+        ax.barh(i, max((p.claim_high - p.claim_low) / mid, .02), left=p.claim_low / mid, color='.85', height=.8)
+        ax.plot([p.low / mid, p.high / mid], [i, i], color=colour, lw=3, solid_capstyle='butt')
+        ax.plot(p.value / mid, i, 'o', color=colour, ms=5)
+        ax.annotate(f'{_number(p.value)} [{_number(p.low)}, {_number(p.high)}] {p.unit}', (1.01, i),
+                    xycoords=('axes fraction', 'data'), va='center', fontsize=7)
     ax.set_yticks(range(len(rows)), [f'{v.id} {p.name}'.replace('$', '') for v, p in rows], fontsize=8)
-    ax.set(xscale='log', xlabel='measured / middle of the claimed range (grey: claimed range)', title='Claims against measurements' if rows else 'Nothing measured yet')
+    ax.set(xscale='log', xlabel='measured / middle of the claimed range (grey: claimed range)',
+           title='Claims against measurements' if rows else 'Nothing measured yet')
     ax.invert_yaxis()
     return fig
 Verdicts.plot = _plot

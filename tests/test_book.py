@@ -43,6 +43,16 @@ def test_a_failed_stage_stops_the_book_and_it_can_be_resumed_after_the_mend(book
     with pytest.raises(ValueError, match='no book'): book(resume='nothing')
 
 
+def test_the_expected_seconds_are_those_of_the_last_finished_run(book, capsys):
+    first = book('smoke')
+    Run(first.path/'00-one')._update(wall_s=77)
+    Run(first.path/'01-two')._update(wall_s=55, profile='cpu')
+    capsys.readouterr()
+    book('smoke', {'n': '5'})
+    out = capsys.readouterr().out
+    assert '00-one, about 77 s' in out and '01-two, about 1 s' in out
+
+
 def test_a_killed_book_is_failed_and_goes_on(book, notebook, tmp_path):
     notebook('two', "profile: str = 'smoke'  # p", "import time, pathlib\nfrom hyperlex_nb.runs import Run\nf = Run.current().output('f')\nif not f.exists(): f.touch(); time.sleep(100)")
     code = f"from hyperlex_nb.book import run_book; run_book('smoke', runs_dir={str(tmp_path/'runs')!r}, file={str(tmp_path/'book.toml')!r})"

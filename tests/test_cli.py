@@ -16,8 +16,8 @@ def test_installed_command():
 
 
 @pytest.mark.parametrize('args, message', [(['run'], 'name a notebook'), (['run', 'none.ipynb'], 'there is no notebook none.ipynb'), (['run', 'x.ipynb', '-p', 'n'], 'name=value'),
-    (['run', '--resume', 'nothing'], 'there is no run'), (['runs', '--where', 'n'], 'name=value'), (['runs', '--diff', 'a', 'b'], "no run 'a'"), (['book', '--profile', 'tiny'], 'not one of smoke'),
-    (['book', '-p', 'zzz=1'], "no stage of the book has a parameter 'zzz'"), (['corpus', 'nowhere', 'out'], 'nowhere')])
+    (['run', '--resume', 'nothing'], 'there is no run'), (['runs', '--where', 'n'], 'name=value'), (['runs', '--diff', 'a', 'b'], "no run 'a'"), (['runs', '--keep', 'a', 'b'], "no run 'a'; `hyperlex runs` lists them"), (['book', '--profile', 'tiny'], 'not one of smoke'),
+    (['book', '-p', 'zzz=1'], "no stage of the book has a parameter 'zzz'"), (['corpus', 'nowhere', 'out'], 'nowhere'), (['tokenize', 'nowhere.txt', '--tokenizer', 'zzz'], "no tokenizer 'zzz'")])
 def test_a_wrong_request_is_one_line_and_status_2(args, message, tmp_path, capsys):
     assert main([*args, '--runs-dir', str(tmp_path/'runs')]) == 2
     err = capsys.readouterr().err
@@ -42,3 +42,29 @@ def test_corpus_command_and_slurm(tmp_path, notebook, capsys, monkeypatch):
     nb = notebook('s', "n: int = 3  # a")
     assert main(['run', str(nb), '--slurm', str(tmp_path/'job.sh'), '--gpus', '8', '--nodes', '2', '-p', 'n=4']) == 0
     assert '#SBATCH --nodes=2' in (tmp_path/'job.sh').read_text()
+
+
+def test_tokenize_counts_and_colours_any_file(material, tmp_path, capsys, monkeypatch):
+    import io
+    from hyperlex_nb.tokenizer import load_tokenizer
+    text, tok = 'Бессознательное не спорит: оно повторяет.\n' * 50, str(material/'tok')
+    (tmp_path/'a.txt').write_text(text, encoding='utf-8'); (tmp_path/'b.txt').write_text(text, encoding='cp1251')
+    n = len(load_tokenizer(tok).encode(text))
+    assert main(['tokenize', '--tokenizer', tok, str(tmp_path/'a.txt'), '--json', '--html', str(tmp_path/'a.html'), '--limit', '20']) == 0
+    out = capsys.readouterr()
+    row, = json.loads(out.out)
+    assert (row['tokens'], row['words'], row['tokens_per_word']) == (n, 250, n / 250) and 'a.html: open it' in out.err
+    page = (tmp_path/'a.html').read_text(encoding='utf-8')
+    assert '<span' in page and page.count('спорит') == 0
+    assert main(['tokenize', str(tmp_path/'b.txt'), '--tokenizer', tok, '--encoding', 'cp1251']) == 0
+    assert capsys.readouterr().out.split()[-3] == str(n)
+    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert main(['tokenize', '-', '--tokenizer', tok, '--json']) == 0 and json.loads(capsys.readouterr().out)[0]['tokens'] == n
+
+
+@pytest.mark.parametrize('name, args, message', [('b.txt', [], 'is not utf-8 at byte'), ('none.txt', [], 'no file'), ('', [], 'is a folder'), ('b.txt', ['--encoding', 'xyz'], "no encoding 'xyz'")])
+def test_tokenize_says_in_one_line_what_is_wrong(material, tmp_path, capsys, name, args, message):
+    (tmp_path/'b.txt').write_text('Слово и дело. ' * 30, encoding='cp1251')
+    assert main(['tokenize', str(tmp_path/name), '--tokenizer', str(material/'tok'), *args]) == 2
+    err = capsys.readouterr().err
+    assert message in err and len(err.strip().splitlines()) == 1

@@ -9,7 +9,7 @@ spec = importlib.util.spec_from_file_location('notebooks', ROOT/'tools'/'noteboo
 notebooks = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(notebooks)
 
-CHAPTERS = sorted(p.stem for p in (ROOT/'nbs').glob('[0-9][0-9]_*.ipynb'))
+CHAPTERS = sorted(p.stem for p in (ROOT/'nbs').glob('[0-9][0-9]*_*.ipynb'))
 PARAMETERS = "profile: str = 'smoke'  # the dial\nsteps: int = None  # training steps"
 
 

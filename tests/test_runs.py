@@ -1,7 +1,8 @@
 import errno, json, os, signal, subprocess, sys, time
 from pathlib import Path
 import pytest
-from hyperlex_nb.runs import Run, _check, _command, _convert, _hash, atomic, execute, launch, progress, slurm
+import numpy as np
+from hyperlex_nb.runs import Run, _check, _command, _convert, _hash, atomic, execute, launch, progress, ratio_interval, slurm
 
 
 # ---- parameters
@@ -231,6 +232,20 @@ def test_slurm_script_is_valid_bash_and_cannot_be_injected(notebook, tmp_path):
     assert "-pword=$(touch hacked); 'q' `id`" in args and 'node7:29500' in args and not (tmp_path/'hacked').exists()
     assert '#SBATCH --nodes=3' in script and '#SBATCH --gpus-per-node=2' in script and '--partition=a100' in script
     with pytest.raises(ValueError, match='no parameter'): slurm(nb, {'words': 1}, 1, 1)
+
+
+def test_ratio_interval_is_that_of_drawn_rows():
+    rng = np.random.default_rng(0)
+    words = rng.integers(50, 500, 40)
+    tokens = words * 2 + rng.integers(0, 200, 40)
+    value, low, high = ratio_interval(tokens, words, draws=4000, seed=1)
+    pick = rng.integers(0, 40, (4000, 40))
+    other = np.quantile(tokens[pick].sum(1) / words[pick].sum(1), [.025, .975])
+    assert value == tokens.sum() / words.sum() and low < value < high and np.allclose((low, high), other, atol=.2 * (high - low))
+    assert ratio_interval(tokens, words, seed=3) == ratio_interval(list(tokens), list(words), seed=3) != ratio_interval(tokens, words, seed=4)
+    assert ratio_interval([3], [2]) == (1.5, 1.5, 1.5)
+    for bad in (([], []), ([1, 2], [1])):
+        with pytest.raises(ValueError, match='expected the same number, at least 1'): ratio_interval(*bad)
 
 
 def test_progress_is_sparse_and_complete(capsys, monkeypatch):

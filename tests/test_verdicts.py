@@ -38,8 +38,18 @@ def full_arithmetic(**kw):
     return {k: v if isinstance(v, dict) else dict(zip(('value', 'low', 'high'), v)) for k, v in m.items() if v is not None}
 
 
-def tokens(**fertility):
-    return {f'fertility/{k}': dict(value=v, low=v * .99, high=v * 1.01, unit='token/word', n=50) for k, v in fertility.items()}
+def tokens(ratios=(), **rates):
+    "Metrics of the experiment `segmentation`: tokens per word, and paired ratios such as {'gpt2/morphemes': 3.2}."
+    m = {f'tokens_per_word/{k.replace("_", "-")}': dict(value=v, low=v * .99, high=v * 1.01, unit='token/word', n=50, vocab=64_000) for k, v in rates.items()}
+    return m | {f'ratio/{k}': dict(value=v, low=v * .995, high=v * 1.005, unit='x fewer tokens', n=50) for k, v in dict(ratios).items()}
+
+
+def forms(**kw):
+    "Metrics of the experiment `forms`, as its cpu run has them; None leaves one out."
+    m = {'factored_ratio/all': (2.27, 2.25, 2.30, 1_468_523), 'factored_ratio/20000': (1.39, 1.34, 1.45, 20_000), 'factored_ratio/1000000': (2.23, 2.19, 2.26, 1_000_000),
+         'types_ratio/all': (2.39, 2.36, 2.41), 'types_ratio/20000': (1.59, 1.52, 1.66), 'types_ratio/1000000': (2.35, 2.31, 2.38),
+         'price/bits_per_word': (2.25, 2.17, 2.34), 'restored/tokens': (.9968, .9966, .997), 'positions/where_needed': (1.69, 1.687, 1.695), **kw}
+    return {k: dict(zip(('value', 'low', 'high', 'n'), v)) for k, v in m.items() if v}
 
 
 # interval logic
@@ -100,26 +110,83 @@ def test_each_arithmetic_verdict(tmp_path, kw, id, verdict):
     assert judge(tmp_path)[id].verdict == verdict
 
 
+ARMS = dict(bytes=12., bpe=1.9, unigram=1.95, morphemes=2.1, morph_bpe=2., words=1.5, hyperlexemes=1.1)
+
+
 def test_c01_names_its_baselines_and_says_what_was_judged(tmp_path):
-    make(tmp_path, 'f', 'fertility', tokens(bpe=1.9, unigram=1.95, gpt2=6.7, cl100k=3.1, o200k=1.94))
+    make(tmp_path, 'f', 'segmentation', tokens(**ARMS, gpt2=6.9, cl100k=3.1, o200k=1.94))
     v = judge(tmp_path)['C01']
-    assert v.verdict == 'holds only against gpt2' and [p.name for p in v.parts] == ['gpt2', 'cl100k', 'o200k']
-    assert 'stock bpe' in v.note and 'not on morphemes' in v.note
-    assert v.parts[0].low == pytest.approx(6.7 * .99 / (1.9 * 1.01)) and v.n == 50
+    assert v.verdict == 'holds only against gpt2' and [p.name for p in v.parts] == ['gpt2', 'cl100k', 'unigram', 'o200k', 'bpe']
+    assert all(f'{k} ' in v.note for k in ('gpt2', 'cl100k', 'o200k', 'bpe', 'unigram', 'morph-bpe', 'bytes')) and v.price == 'vocabulary 64,000'
+    assert v.parts[0].low == pytest.approx(6.9 * .99 / (2.1 * 1.01)) and v.n == 50 and not any(p.name in ('bytes', 'words', 'hyperlexemes') for p in v.parts)
 
 
-def test_c01_prefers_the_paired_ratio(tmp_path):
-    m = tokens(bpe=1.9, gpt2=6.7) | {'ratio/bpe_vs_gpt2': dict(value=3.5, low=3.49, high=3.51)}
-    make(tmp_path, 'f', 'fertility', m)
-    v = judge(tmp_path)['C01']
-    assert (v.value, v.low, v.high) == (3.5, 3.49, 3.51)
+def test_c01_fails_against_every_baseline_where_morphemes_are_no_shorter(tmp_path):
+    make(tmp_path, 'f', 'segmentation', tokens(morphemes=2.1, bpe=1.9, cl100k=3.1))
+    assert judge(tmp_path)['C01'].verdict == 'fails'
 
 
-@pytest.mark.parametrize('names, why', [(dict(bpe=1.9), 'extra peers'), (dict(gpt2=6.7), 'no trained tokenizer'), ({}, 'no trained tokenizer'), (dict(bpe=0, gpt2=6.7), 'reaches 0')])
-def test_c01_without_peers_is_not_measured(tmp_path, names, why):
-    make(tmp_path, 'f', 'fertility', tokens(**names))
+def test_c01_and_c02_prefer_the_paired_ratio(tmp_path):
+    make(tmp_path, 'f', 'segmentation', tokens({'gpt2/morphemes': 3.5, 'words/hyperlexemes': 2.1}, **ARMS, gpt2=6.9))
+    got = judge(tmp_path)
+    assert (got['C01'].value, got['C01'].low, got['C01'].high) == (3.5, 3.5 * .995, 3.5 * 1.005)
+    assert got['C02'].value == 2.1 and got['C02'].verdict == 'holds only against words' and got['C02'].parts[0].n == 50
+
+
+@pytest.mark.parametrize('names, why', [(dict(morphemes=2.1, bpe=1.9), 'extra peers'), (dict(bpe=1.9, gpt2=6.7), 'no tokens_per_word/morphemes'), ({}, 'no tokens_per_word/morphemes'),
+                                        (dict(morphemes=0, gpt2=6.7), 'reaches 0')])
+def test_c01_without_its_arm_or_peers_is_not_measured(tmp_path, names, why):
+    make(tmp_path, 'f', 'segmentation', tokens(**names))
     v = judge(tmp_path)['C01']
     assert v.verdict == 'not measured yet' and why in v.note
+
+
+def test_c01_and_c02_wait_for_their_experiment(tmp_path):
+    make(tmp_path, 'f', 'fertility', {'fertility/bpe': dict(value=1.9), 'fertility/gpt2': dict(value=6.9)})
+    got = judge(tmp_path)
+    assert {got[c].verdict for c in ('C01', 'C02')} == {'not measured yet'} and {got[c].note for c in ('C01', 'C02')} == {'waits for segmentation'}
+
+
+def test_c02_judges_with_against_without_and_tells_of_the_public_ones(tmp_path):
+    make(tmp_path, 'f', 'segmentation', tokens({'words/hyperlexemes': 1.3, 'morphemes/hyperlexemes': 2.2, 'gpt2/hyperlexemes': 6.}, **ARMS, gpt2=6.9))
+    v = judge(tmp_path)['C02']
+    assert v.verdict == 'holds only against morphemes' and [p.name for p in v.parts] == ['words', 'morphemes', 'morph-bpe', 'bpe', 'unigram'] and 'public tokenizers: gpt2 6.00' in v.note
+    assert (v.claim_low, v.claim_high) == (2, 5) and v.unit == 'x fewer tokens'
+
+
+def test_variants_of_our_arms_are_no_public_tokenizers_and_prices_are_told(tmp_path):
+    m = tokens(**ARMS, hyperlexemes_likeliest=1.2, hyperlexemes_morph=1.15, gpt2=6.9)
+    m['tokens_per_word/gpt2']['vocab'] = 50_257
+    make(tmp_path, 'f', 'segmentation', m | {'bpb_ratio/hyperlexemes': dict(value=1.01, low=1.005, high=1.02), 'bpb_ratio/morphemes': dict(value='?')})
+    got = judge(tmp_path)
+    assert 'public tokenizers: gpt2 6.27 (vocabulary 50,257)' in got['C02'].note and 'likeliest' not in got['C02'].note
+    assert got['C02'].price == 'vocabulary 64,000, 1.010 [1.005, 1.020] times the bits per byte of bpe'
+    assert got['C01'].verdict == 'not measured yet' and 'bpb_ratio/morphemes' in got['C01'].note
+
+
+@pytest.mark.parametrize('names, verdict, why', [(dict(hyperlexemes=1.1), 'not measured yet', 'without multi-word'), (dict(words=1.5), 'not measured yet', 'no tokens_per_word/hyperlexemes'),
+                                                 (dict(words=1.5, hyperlexemes=1.1), 'fails', 'none measured'), (dict(words=1.5, hyperlexemes=.1), 'holds only against words', 'words 15')])
+def test_c02_needs_its_own_baseline_only(tmp_path, names, verdict, why):
+    make(tmp_path, 'f', 'segmentation', tokens(**names))
+    v = judge(tmp_path)['C02']
+    assert v.verdict == verdict and why in v.note
+
+
+def test_c04_at_every_size(tmp_path):
+    make(tmp_path, 'f', 'forms', forms())
+    v = judge(tmp_path)['C04']
+    assert v.verdict == 'partly' and (v.value, v.n) == (2.27, 1_468_523) and [p.name for p in v.parts] == ['1,468,523 words', '1,000,000 words', '20,000 words']
+    assert 'at least half from 1,000,000 words on' in v.note and '20,000 words 1.59' in v.note and '2.25 [2.17, 2.34] bits a word' in v.price and '1.69 positions' in v.price
+    assert '2.27 [2.25, 2.3] (claimed 2)' in judge(tmp_path).to_text()
+
+
+@pytest.mark.parametrize('kw, verdict, why', [({'factored_ratio/20000': (2.1, 2.01, 2.2, 20_000)}, 'holds', 'from 20,000 words on'), ({'price/bits_per_word': None}, 'not measured yet', 'price/bits_per_word'),
+    ({'factored_ratio/all': None}, 'not measured yet', 'factored_ratio/all'), ({'types_ratio/20000': None}, 'not measured yet', 'types_ratio/20000'),
+    ({f'factored_ratio/{k}': (1.5, 1.4, 1.6) for k in ('all', '1000000', '20000')}, 'fails', 'not half at the largest'), ({'factored_ratio/odd name': (1., 1., 1.)}, 'partly', 'at least half')])
+def test_c04_other_runs(tmp_path, kw, verdict, why):
+    make(tmp_path, 'f', 'forms', forms(**kw))
+    v = judge(tmp_path)['C04']
+    assert v.verdict == verdict and why in v.note
 
 
 def test_c16_judges_the_promise_and_reports_the_rest(tmp_path):
@@ -206,7 +273,8 @@ def test_odd_manifests_never_crash(tmp_path, kw):
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda x: st.lists(x, max_size=3) | st.dictionaries(st.sampled_from(['value', 'low', 'high', 'unit', 'n']), x), max_leaves=8))
 def test_any_metric_value(tmp_path_factory, metric):
     root = tmp_path_factory.mktemp('r')
-    make(root, 'a', metrics={k: metric for k in full_arithmetic()}); make(root, 'f', 'fertility', metrics={k: metric for k in tokens(bpe=1, gpt2=2)})
+    make(root, 'a', metrics={k: metric for k in full_arithmetic()}); make(root, 'f', 'segmentation', metrics={k: metric for k in tokens({'gpt2/morphemes': 3}, **ARMS, gpt2=2)})
+    make(root, 'g', 'forms', metrics={k: metric for k in forms()})
     got = judge(root)
     assert all(v.verdict in WORDS or v.verdict.startswith('holds only against') for v in got)
     got.to_text(), got.to_markdown(), got.to_html()
@@ -229,10 +297,10 @@ def test_missing_folder_file_and_link_loop(tmp_path):
 
 def test_a_new_judge(tmp_path, monkeypatch):
     monkeypatch.setattr(V, '_JUDGES', dict(V._JUDGES))
-    @judges('C02')
-    def _(run): return dict(parts=[run.part('gain', (2, 5), open=True)], price='none')
-    make(tmp_path, 'h', 'hyperlexemes', {'gain': dict(value=1.3, low=1.2, high=1.4)})
-    v = judge(tmp_path)['C02']
+    @judges('C05')
+    def _(run): return dict(parts=[run.part('gain', (3, 10), open=True)], price='none')
+    make(tmp_path, 'h', 'scenes', {'gain': dict(value=1.3, low=1.2, high=1.4)})
+    v = judge(tmp_path)['C05']
     assert v.verdict == 'fails' and v.price == 'none'
     with pytest.raises(ValueError, match="id='C24': expected one of C01"): judges('C24')
 
@@ -266,6 +334,10 @@ def test_figure_with_and_without_measurements(tmp_path):
     make(tmp_path, 'a', metrics=full_arithmetic())
     ax = judge(tmp_path).plot().axes[0]
     assert ax.get_xscale() == 'log' and len(ax.get_yticks()) == 8
+    ax.figure.canvas.draw()
+    shutil.rmtree(tmp_path/'a'); make(tmp_path, 'f', 'forms', forms())
+    ax = judge(tmp_path).plot().axes[0]
+    assert len(ax.get_yticks()) == 3 and all(bar.get_width() > 0 for bar in ax.patches)  # a claim of one number is a thin line
     ax.figure.canvas.draw()
 
 

