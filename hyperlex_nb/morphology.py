@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Morpheme', 'Segmenter', 'grade']
 
-# %% ../nbs/02c_morphology.ipynb #e98b01c0
+# %% ../nbs/02c_morphology.ipynb #d6650f2e
 import re, unicodedata
 from importlib.resources import files
 from itertools import chain, islice, repeat
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from .grams import by_length, encode_letters
-from .tagger import KINDS, Tagger, decode, labels, _fast_bf16
+from .tagger import KINDS, Tagger, decode, _fast_bf16
 
 # %% ../nbs/02c_morphology.ipynb #a826bb1f
 class Morpheme(NamedTuple):

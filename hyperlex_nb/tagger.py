@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['KINDS', 'labels', 'Tagger', 'decode', 'train']
 
-# %% ../nbs/02b_tagger.ipynb #fc06ee31
-import json, math, zlib
+# %% ../nbs/02b_tagger.ipynb #5b0c6206
+import json, zlib
 from pathlib import Path
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from fastcore.basics import patch
-from .grams import Grams, Lexicon, _N_LETTERS, Relatives, nearest_others, _spread, by_length, encode_letters, _SHAPES, _pack, _unpack
+from .grams import Grams, Lexicon, _N_LETTERS, Relatives, _spread, by_length, encode_letters, _SHAPES, _pack, _unpack
 from .runs import atomic
 
 # %% ../nbs/02b_tagger.ipynb #bdefa057

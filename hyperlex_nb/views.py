@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['load', 'cuts', 'show_html', 'draw', 'report']
 
-# %% ../nbs/04a_views.ipynb #5ecc3e7b
-import codecs, html, re, sys, unicodedata
+# %% ../nbs/04a_views.ipynb #e001a89a
+import codecs, html, sys, unicodedata
 from contextlib import nullcontext
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from IPython.display import HTML
-from matplotlib import font_manager, patches, path as mpath, textpath, transforms
+from matplotlib import font_manager, patches, path as mpath, textpath
 from tokenizers import Tokenizer
 from .runs import atomic
 from .sources import _decode, encodable
-from .tokenizer import Peer, _peer, load_tokenizer, peers
+from .tokenizer import Peer, _peer, load_tokenizer, peers, _LINE_END, _SPACE
 
 # %% ../nbs/04a_views.ipynb #b0b50859
 @cache
@@ -196,9 +196,7 @@ def _decoded(file, name, encoding):
             raise ValueError(f'{name} is not {encoding} at byte {done - len(block) + block.find(0)}: {_hint(block, name)}')
         yield text
 
-# %% ../nbs/04a_views.ipynb #060cb5c2
-_LINE, _SPACE = (re.compile(r'(?<=[^\W\d_])' + after) for after in (r'(?=\r?\n)', r'(?= [^\W\d_])'))
-
+# %% ../nbs/04a_views.ipynb #3b5f24c7
 def _chunks(blocks, size=1 << 16, longest=1 << 18): # characters: of a chunk, and of a line never cut
     "The blocks as chunks that may be encoded apart"
     rest = ''
@@ -206,7 +204,7 @@ def _chunks(blocks, size=1 << 16, longest=1 << 18): # characters: of a chunk, an
         rest, start = rest + block, 0
         while (left := len(rest) - start) > size:
             window = rest, start + size, start + longest
-            if not (m := _LINE.search(*window)) and left <= longest: break
+            if not (m := _LINE_END.search(*window)) and left <= longest: break
             end = m.start() if (m := m or _SPACE.search(*window)) else start + size
             yield rest[start:end]
             start = end
