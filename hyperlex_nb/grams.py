@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['encode_letters', 'Grams', 'by_length', 'Lexicon', 'Relatives', 'nearest_others']
 
-# %% ../nbs/02a_grams.ipynb #6aabf38f
+# %% ../nbs/02a_grams.ipynb #e62f43f0
+import zlib
 from bisect import bisect_left
 from itertools import takewhile
 from os.path import commonprefix
@@ -101,17 +102,17 @@ def of(cls:Grams, words, least=4, # an n-gram seen less often gets no row
     keep = keep[slot[keep].argsort()]
     return cls(slot[keep], mark[keep], count[order][keep])
 
-# %% ../nbs/02a_grams.ipynb #88a2e964
+# %% ../nbs/02a_grams.ipynb #0e7f61c8
 def _pack(slots):
-    "Sorted numbers -> bytes: differences, each as so many 255 and a rest"
+    "Sorted numbers -> compressed bytes: differences, each as so many 255 and a rest"
     gap = np.diff(slots.numpy(), prepend=0)
     out = np.full((gap // 255 + 1).sum(), 255, np.uint8)
     out[np.cumsum(gap // 255 + 1) - 1] = gap % 255
-    return torch.from_numpy(out)
+    return torch.frombuffer(bytearray(zlib.compress(out.tobytes(), 9)), dtype=torch.uint8)
 
 def _unpack(packed):
     "The numbers that `_pack` was given"
-    x = packed.numpy().astype(np.int64)
+    x = np.frombuffer(zlib.decompress(packed.numpy().tobytes()), np.uint8).astype(np.int64)
     return torch.from_numpy(np.cumsum(x)[x < 255])
 
 # %% ../nbs/02a_grams.ipynb #1c9e9eb4

@@ -218,7 +218,7 @@ def _c20(run):
     sizes = ', '.join('{} {:,.0f}-{:,.0f}'.format(k, *run.interval(need + k)[1:]) for k in run.under(need))
     return dict(parts=parts, note=f"{each}. The seeds name no cluster size; H100 needed to train in two months: {sizes}")
 
-# %% ../nbs/18_verdicts.ipynb #a19f920e
+# %% ../nbs/18_verdicts.ipynb #72cee5dc
 _ARMS = 'bytes', 'bpe', 'unigram', 'morphemes', 'morph', 'words', 'hyperlexemes' # ours, and variants such as 'morph-bpe'
 
 def _fewer(run, baseline, arm, claimed): # `claimed`: range
@@ -240,7 +240,9 @@ def _told(run, arm, parts):
     "What `arm` costs, and the ratios of `parts` in words, each with its vocabulary where that is another one."
     def vocab(k): return f'vocabulary {n:,}' if isinstance(n := run[f'tokens_per_word/{k}'].get('vocab'), int) else ''
     price, bits = [vocab(arm)], f'bpb_ratio/{arm}'
-    if bits in run.metrics: price.append('{:.3f} [{:.3f}, {:.3f}] times the bits per byte of bpe'.format(*run.interval(bits)))
+    if bits in run.metrics:
+        at = (run.metrics.get(f'bpb/{arm}') or {}).get('budget')
+        price.append('{:.3f} [{:.3f}, {:.3f}] times the bits per byte of bpe'.format(*run.interval(bits)) + (f' at equal {at}' if at else ''))
     return ', '.join(filter(None, price)), ', '.join(
         f'{p.name} {p.value:.2f}' + (f' ({v})' if (v := vocab(p.name)) and v != vocab(arm) else '') for p in parts)
 
