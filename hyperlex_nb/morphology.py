@@ -44,11 +44,12 @@ def _pieces(word, longest=64):
             for i in range(0, len(read), longest): yield read[i:i+longest], written[i:i+longest]
         else: yield Morpheme(m[0], 'HYPH' if m['hyphen'] else 'ROOT')
 
-# %% ../nbs/02c_morphology.ipynb #b1a517eb
+# %% ../nbs/02c_morphology.ipynb #20bde774
 class Segmenter:
     "Cuts Russian words, lemmas and forms, into typed morphemes"
     def __init__(self, weights=None, # a file that the experiment `morphemes` wrote; default: the one in the package
                  cache=500_000): # words remembered at most
+        if isinstance(cache, bool) or not isinstance(cache, int) or cache < 0: raise ValueError(f'cache must be a whole number of words, 0 or more, not {cache!r}')
         self.weights = Path(weights) if weights else Path(str(files('hyperlex_nb')))/'assets'/'morphemes'/'tagger.safetensors'
         self.tagger, self.cache, self.known = Tagger.load(self.weights), cache, {}
 
@@ -102,7 +103,7 @@ def segment(self:Segmenter, words): # strings, in any number and order
     for w in list(islice(self.known, max(0, len(self.known) - self.cache))): del self.known[w]
     return out
 
-# %% ../nbs/02c_morphology.ipynb #5b3c1d0a
+# %% ../nbs/02c_morphology.ipynb #0672598e
 def grade(got, gold, # lists of segmentations, each a list of `Morpheme`; kinds may be '' where not known
           groups=None, # of each word, what it is drawn with, e.g. its lemma; None: words are drawn alone
           draws=1000, seed=0):
@@ -116,8 +117,9 @@ def grade(got, gold, # lists of segmentations, each a list of `Morpheme`; kinds 
     if not rows: raise ValueError('no words to grade')
     rows = np.array(rows, float)
     if groups is not None:
+        if len(groups) != len(rows): raise ValueError(f'{len(groups)} groups for {len(rows)} words: grade needs one a word')
         _, place = np.unique(groups, return_inverse=True)
         rows = np.stack([np.bincount(place, r) for r in rows.T], 1)
     boot = np.random.default_rng(seed).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), draws) @ rows
-    def rate(t): return np.stack([t[..., 0] / t[..., 4], t[..., 1] / t[..., 4], 2 * t[..., 2] / np.maximum(t[..., 3], 1)], -1)
+    def rate(t): return np.stack([t[..., 0] / t[..., 4], t[..., 1] / t[..., 4], np.where(t[..., 3] > 0, 2 * t[..., 2] / np.maximum(t[..., 3], 1), 1)], -1)
     return {k: (float(v), *map(float, q)) for k, v, q in zip(('accuracy', 'exact', 'f1'), rate(rows.sum(0)), np.quantile(rate(boot), [.025, .975], 0).T)}

@@ -103,7 +103,7 @@ def _prices(uses, alive=True, blend=.002):
     nats = -np.log(np.maximum(uses, .5)/max(uses.sum(), 1))
     return np.append(np.where(alive, UNIT*(1 + blend*nats), _NEVER).clip(0, _NEVER), _NEVER).astype(np.int32)
 
-# %% ../nbs/03a_pieces.ipynb #69b97176
+# %% ../nbs/03a_pieces.ipynb #7dacb57c
 def _each(f, xs):
     "`f` over `xs` in two threads: numpy lets go of the interpreter"
     with ThreadPoolExecutor(2) as pool: return list(pool.map(f, xs))
@@ -115,7 +115,8 @@ def prune(corpus,   # (lattice, weight of each row) pairs
           fade=1.,  # what a use of each piece here is worth on other works
           shrink=.75, # share of the droppable pieces that outlive a round
           blend=.002): # tokens for each nat of surprise
-    "Drop the pieces that save least until `size` are left: (which are alive, uses of each)"
+    "Drop the pieces that save least until `size` are left: (which are alive, uses of each). `ValueError` if more than `size` must be kept"
+    if keep.sum() > size: raise ValueError(f'{keep.sum():,} single characters must be kept, but only {size:,} pieces were asked for: ask for more (vocab_size, share), or raise least_char')
     alive, uses = np.ones(len(keep), bool), np.ones(len(keep))
     while True:
         price = _prices(uses, alive, blend)
@@ -164,7 +165,7 @@ def _spell(groups, lattices, types, n):
                     if p < n and text[p] is None: text[p] = types[at[r]][i:i+size]
     return text
 
-# %% ../nbs/03a_pieces.ipynb #662ab11d
+# %% ../nbs/03a_pieces.ipynb #990723b9
 @dataclass
 class Pieces:
     "Strings of a vocabulary, and how often the cheapest cuts use each"
@@ -188,9 +189,11 @@ def choose_words(types, # distinct strings
                  least_types=24, least_uses=40, least_char=100, # what a span, and a single character, must have
                  longest=12, # letters of a piece that is no whole type
                  max_types=1<<20): # more types than this: the rarest don't take part
-    "The `size` pieces that cut `types` into the fewest tokens"
-    least = np.sort(uses)[-max_types] if len(uses) > max_types else 0
-    groups = [(at[m], x[:,m]) for at,x in _by_length(types) for m in [uses[at] >= least] if m.any()]
+    "The `size` pieces that cut `types` into the fewest tokens; `ValueError` if the common characters alone are more"
+    enough = np.zeros(len(types), bool)
+    enough[np.argsort(-np.asarray(uses), kind='stable')[:max_types]] = True
+    groups = [(at[m], x[:,m]) for at,x in _by_length(types) for m in [enough[at]] if m.any()]
+    if not groups: raise ValueError('no type of at most 24 characters: these texts have no words to learn from')
     weights = [uses[at] for at,_ in groups]
     inside = [_inside(boundaries, [types[i] for i in at], x) for at,x in groups]
     table = Table(_candidates(groups, weights, inside, least_types, least_uses, longest))

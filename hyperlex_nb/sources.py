@@ -27,11 +27,11 @@ def _weights():
 # %% ../nbs/00a_sources.ipynb #4f9f7bc5
 _MIXED_CASE = re.compile('[А-ЯЁ]{2}[а-яё]|[а-яё][А-ЯЁ]')
 
-# %% ../nbs/00a_sources.ipynb #d157db90
+# %% ../nbs/00a_sources.ipynb #450b375f
 def _decode(data, # bytes of one document
             name): # what to call it in an error
     "The text of `data` and the encoding found; `ValueError` for a binary file."
-    for bom, enc in (codecs.BOM_UTF8, 'utf-8-sig'), (codecs.BOM_UTF16_LE, 'utf-16'), (codecs.BOM_UTF16_BE, 'utf-16'):
+    for bom, enc in (codecs.BOM_UTF8, 'utf-8-sig'), (codecs.BOM_UTF32_LE, 'utf-32'), (codecs.BOM_UTF32_BE, 'utf-32'), (codecs.BOM_UTF16_LE, 'utf-16'), (codecs.BOM_UTF16_BE, 'utf-16'):
         if data.startswith(bom): return data.decode(enc, 'replace'), enc
     head = np.frombuffer(data[:65536], np.uint8)
     if np.mean((head < 32) & ~np.isin(head, (9, 10, 11, 12, 13))) > .01: # Russian in UTF-16 is full of 0 and 4

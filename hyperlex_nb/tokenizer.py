@@ -31,11 +31,11 @@ def _pre_tokenizer():
     return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_SPLIT), 'isolated'),
                                     pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
-# %% ../nbs/03_tokenizer.ipynb #05f5fbda
+# %% ../nbs/03_tokenizer.ipynb #cf5a9e85
 _LINE_END, _SPACE = re.compile(r'(?<=[^\W\d_])(?=\r?\n)'), re.compile(r'(?<=[^\W\d_])(?= [^\W\d_])')
 
 def _pieces(text, size=1<<16): # characters after which the next safe place ends a piece
-    "Cut `text` where a cut changes no token"
+    "Cut `text` where a cut changes no token, unless a token may span a space (chapter 04) and no line ends for long"
     start = 0
     while len(text) - start > size and (m := _LINE_END.search(text, start+size, start+3*size) or _SPACE.search(text, start+size)):
         yield text[start:m.start()]

@@ -58,7 +58,7 @@ def _groups(tok, text):
     if text and not ids: raise ValueError('this tokenizer makes no token of the text: it loses characters, so its cuts cannot be shown')
     return out + [(text[start:], ids)]*bool(text)
 
-# %% ../nbs/04a_views.ipynb #f928cbe1
+# %% ../nbs/04a_views.ipynb #c59567f6
 _STOCK = 'hyperlex-64k', 'hyperlex-128k'
 
 def _stock(): return {n: p for n in _STOCK if (p := Path(str(files('hyperlex_nb')))/'assets'/n).is_dir()}
@@ -66,6 +66,7 @@ def _stock(): return {n: p for n in _STOCK if (p := Path(str(files('hyperlex_nb'
 def load(name): # 'hyperlex-64k', 'hyperlex-128k', a public tokenizer such as 'o200k', or a folder; a tokenizer is given back
     "The tokenizer of that name; ValueError lists the names known here"
     if not isinstance(name, (str, Path)): return name
+    if not str(name): raise ValueError('the name of a tokenizer is empty')
     stock, public = _stock(), peers(say=(said := []).append)
     if name in public: return public[name]
     if name in stock or Path(name).is_dir(): return load_tokenizer(stock.get(name, name))
@@ -153,11 +154,12 @@ def _paint(ax, rows, marks, top):
         xy = np.reshape(xy, (-1, 2))*[1, -1]/(.60205*textpath.text_to_path.FONT_SCALE) + [0, top + (y + .6)*_HIGH]   # one unit a letter
         ax.add_patch(patches.PathPatch(mpath.Path(xy, codes or None), fc='#111', lw=0))
 
-# %% ../nbs/04a_views.ipynb #563ecc7f
+# %% ../nbs/04a_views.ipynb #cc704fed
 def draw(text, # a word or a page
          tokenizers, # {name: what `cuts` takes}
          width=84): # characters in a row
-    "A figure of `text` coloured by token, a row of the figure for each tokenizer"
+    "A figure of `text` coloured by token, a row of the figure for each tokenizer; `ValueError` for no tokenizer or a width below 1"
+    if not tokenizers or width < 1: raise ValueError(f'draw needs a tokenizer and a width of at least 1, not {len(tokenizers)} and {width}')
     groups = {n: _groups(load(t), text) for n, t in tokenizers.items()}
     pages = {n: _lines(g, width) for n, g in groups.items()}
     cells = max(12, *(len(r) for rows, _ in pages.values() for r in rows))
@@ -211,11 +213,12 @@ def _chunks(blocks, size=1 << 16, longest=1 << 18): # characters: of a chunk, an
         rest = rest[start:]
     if rest: yield rest
 
-# %% ../nbs/04a_views.ipynb #3d371c69
+# %% ../nbs/04a_views.ipynb #7535b98e
 def _count(path, encoding, tokenizers, limit):
     "Words, bytes, characters and tokens of each tokenizer, an array, and the first `limit` characters of a file"
     if Path(path).is_dir(): raise IsADirectoryError(f'{path} is a folder: name the text files in it')
     if path != '-' and not Path(path).exists(): raise FileNotFoundError(f'there is no file {path}')
+    if path == '-' and sys.stdin is None: raise ValueError('standard input is closed: name a file, or pipe a text')
     name, total, head, inside = 'standard input' if path == '-' else path, np.zeros(3 + len(tokenizers), np.int64), '', False
     with nullcontext(sys.stdin.buffer) if path == '-' else open(path, 'rb') as f:
         for c in _chunks(_decoded(f, name, encoding)):
@@ -225,7 +228,7 @@ def _count(path, encoding, tokenizers, limit):
     if not total[0]: raise ValueError(f"{name} {'has no words' if total[1] else 'is empty'}: there is nothing to count")
     return total, head
 
-# %% ../nbs/04a_views.ipynb #e744f513
+# %% ../nbs/04a_views.ipynb #af857f7e
 def report(paths, # text files; '-' is standard input
            names=(), # of tokenizers, as `load` takes them; none: those in the package
            out=None, # also write the beginning of each file, coloured, to this HTML file
@@ -235,6 +238,7 @@ def report(paths, # text files; '-' is standard input
     paths, toks = list(dict.fromkeys(map(str, paths))), {str(n): load(n) for n in names or _stock()}
     if not paths or not toks: raise ValueError(f"name at least one {'tokenizer' if paths else 'text file (- is standard input)'}")
     if out and Path(out).resolve() in [Path(p).resolve() for p in paths]: raise ValueError(f'{out} is to be read: write the view elsewhere')
+    if out and Path(out).is_dir(): raise IsADirectoryError(f'{out} is a folder: name a file for the view, e.g. {out}/view.html')
     if limit < 1: raise ValueError(f'limit must be at least 1 character, not {limit}')
     got = {p: _count(p, encoding, toks, limit if out else 0) for p in paths}
     if out:

@@ -176,3 +176,23 @@ def test_shipped_tokenizers_need_few_tokens(shipped):
     words = len(page.split())
     assert len(shipped['hyperlex-64k'](page)['input_ids']) < words
     assert len(shipped['hyperlex-128k'](page)['input_ids']) <= len(shipped['hyperlex-64k'](page)['input_ids'])
+
+# --- from a review ------------------------------------------------------------------------------
+
+def test_the_shipped_configuration_names_nothing_that_only_version_5_knows():
+    for n in SHIPPED:
+        config = json.loads((files('hyperlex_nb')/'assets'/n/'tokenizer_config.json').read_text(encoding='utf-8'))
+        assert config['tokenizer_class'] == 'PreTrainedTokenizerFast' and 'extra_special_tokens' not in config and config['additional_special_tokens']
+
+def test_more_characters_than_room_is_an_error_and_no_endless_loop():
+    with pytest.raises(ValueError, match='5 single characters must be kept, but only 2'): choose_words(['аб', 'бв', 'вг', 'гд', 'да'], np.full(5, 1000.), 2)
+    with pytest.raises(ValueError, match='share'): train_hyperlexemes(TEXTS, 1000, share=.02, least_char=1)
+
+def test_max_types_is_a_bound_even_among_ties():
+    types = [a + b for a in 'абвгд' for b in 'еёжзи']
+    some = choose_words(types, np.ones(25), 12, least_char=1, max_types=10)
+    assert set(''.join(some.text)) <= set(''.join(types[:10]))
+
+@pytest.mark.parametrize('texts', [['а'*100], ['漢'*300]])
+def test_texts_without_words_of_a_usual_length_are_refused(texts):
+    with pytest.raises(ValueError, match='no words to learn from'): train_hyperlexemes(texts, 1000)

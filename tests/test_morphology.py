@@ -96,6 +96,15 @@ def test_the_cache_is_bounded_and_its_answers_are_safe():
 def test_bad_words_are_refused(seg, bad, say):
     with pytest.raises(TypeError, match=say): seg.segment(bad)
 
+@pytest.mark.parametrize('cache', [-1, None, 2.5, True])
+def test_a_cache_of_no_size_is_refused(cache):
+    with pytest.raises(ValueError, match='cache'): Segmenter(cache=cache)
+
+def test_grades_of_words_without_borders_and_of_wrong_groups():
+    house = [[Morpheme('дом', 'ROOT')]]
+    assert {k: v[0] for k, v in grade(house, house).items()} == dict(accuracy=1, exact=1, f1=1)
+    with pytest.raises(ValueError, match='2 groups for 1 words'): grade(house, house, ['дом', 'сад'])
+
 @pytest.mark.parametrize('spoil', [lambda b: b[:1000], lambda b: b[:len(b)//2], lambda b: b'', lambda b: b'{}' * 50, lambda b: b[:8] + b'x' * 100 + b[108:]])
 def test_damaged_weights_give_one_clear_error(tmp_path, spoil):
     path = tmp_path/'tagger.safetensors'

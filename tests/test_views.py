@@ -333,3 +333,17 @@ def test_no_such_file_a_folder_and_nothing(folder, tmp_path, monkeypatch):
 
 def test_a_broken_name_is_said_before_any_file_is_read(tmp_path):
     with pytest.raises(ValueError, match='no tokenizer'): report([tmp_path/'none.txt'], ['nobody'])
+
+def test_a_view_without_room_or_tokenizers_is_refused():
+    with pytest.raises(ValueError, match='width of at least 1'): draw('привет', {'64k': 'hyperlex-64k'}, width=0)
+    with pytest.raises(ValueError, match='needs a tokenizer'): draw('привет', {})
+
+def test_a_folder_for_the_view_is_refused_before_anything_is_counted(tmp_path):
+    (tmp_path/'a.txt').write_text('Снег.', encoding='utf-8')
+    with pytest.raises(IsADirectoryError, match='name a file'): report([tmp_path/'missing.txt'], out=tmp_path)
+    with pytest.raises(ValueError, match='empty'): load('')
+
+def test_utf_32_is_told_from_utf_16(tmp_path):
+    (tmp_path/'a.txt').write_bytes('Снег шёл всю ночь.'.encode('utf-32'))
+    with pytest.raises(ValueError, match='try encoding utf-32'): report([tmp_path/'a.txt'])
+    assert report([tmp_path/'a.txt'], encoding='utf-32')[0]['words'] == 4
