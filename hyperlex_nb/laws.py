@@ -123,12 +123,12 @@ def tokens_to_match(self:Law, N, N_ref, D_ref): # parameters; those of the refer
     low, high = np.quantile(D[1:], [.025, .975], method='nearest') if len(D) > 1 else (D[0], D[0])
     return Match(float(D[0]), float(low), float(high), float(np.isfinite(D[1:] if len(D) > 1 else D).mean()))
 
-# %% ../nbs/11b_laws.ipynb #bc370c86
+# %% ../nbs/11b_laws.ipynb #86c344c6
 _REPEATS = 15.387756 # R*_D of 2305.16264
 
 def effective_tokens(D, # tokens seen
                      unique=None): # different ones among them; None: all
-    "What `D` tokens are worth of which only `unique` differ (2305.16264, section 3)"
+    "What `D` tokens are worth of which only `unique` differ (2305.16264, eq. 5)"
     D = _checked('D', D, 1e3, 1e20, 'token')
     if unique is None or (U := _checked('unique', unique, 1, 1e20, 'token')) >= D: return D
     return U + U*_REPEATS*(1 - math.exp(-(D/U - 1)/_REPEATS))
