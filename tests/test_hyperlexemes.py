@@ -177,7 +177,7 @@ def test_shipped_tokenizers_need_few_tokens(shipped):
     assert len(shipped['hyperlex-64k'](page)['input_ids']) < words
     assert len(shipped['hyperlex-128k'](page)['input_ids']) <= len(shipped['hyperlex-64k'](page)['input_ids'])
 
-# --- from a review ------------------------------------------------------------------------------
+# --- limits and the shipped configuration ----------------------------------------------------
 
 def test_the_shipped_configuration_names_nothing_that_only_version_5_knows():
     for n in SHIPPED:
