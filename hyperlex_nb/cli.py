@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['main']
 
-# %% ../nbs/20_cli.ipynb #373bd560
-import argparse, json, os, sys
+# %% ../nbs/20_cli.ipynb #f074760f
+import argparse, contextlib, json, os, re, sys
 from pathlib import Path
 
 # %% ../nbs/20_cli.ipynb #2685a80f
@@ -84,7 +84,46 @@ def _tokenize(a):
     print(json.dumps(rows, ensure_ascii=False) if a.json else _table(rows))
     if a.html: print(f'wrote {os.path.relpath(a.html)}: open it in a browser', file=sys.stderr)
 
-# %% ../nbs/20_cli.ipynb #f4e9d0a3
+# %% ../nbs/20_cli.ipynb #45a73ada
+_PLANS = dict(model='what a model is made of, and whether it fits', train='what a training takes and gives', corpus='how much text, or how much of a topic',
+              equivalence='which ordinary model a hyperlexic one equals', route='one terabyte of hyperphrases', choose='pretrain, adapt or look it up')
+
+def _number(text):
+    "'8' -> 8, '0.5' -> 0.5; what else there is, such as 70B, is left to the planner"
+    for kind in int, float:
+        try: return kind(text)
+        except ValueError: pass
+    return text
+
+def _plan_parser(kind, call):
+    "The parser of one of the planner's calls, from its signature and comments"
+    from inspect import Parameter, signature
+    from fastcore.docments import docments
+    p, said = argparse.ArgumentParser(f'hyperlex plan {kind}', description=call.__doc__.partition(': a `Sheet`')[0] + '.', allow_abbrev=False), docments(call)
+    def error(message): raise ValueError(f'{message}; `hyperlex plan {kind} --help` lists the options')
+    p.error = error
+    for name, v in signature(call).parameters.items():
+        kw = dict(required=True) if v.default is Parameter.empty else dict(default=v.default)
+        shown = '' if any(v.default is x for x in (Parameter.empty, None, False)) else f' (default: {v.default})'
+        kw |= dict(action=argparse.BooleanOptionalAction) if isinstance(v.default, bool) else dict(type=_number, metavar='X')
+        p.add_argument('--' + name.replace('_', '-'), help=((said.get(name) or '') + shown).replace('%', '%%'), **kw)
+    p.add_argument('--json', action='store_true', help='one JSON object instead of a table')
+    return p
+
+def _plan(a):
+    "hyperlex plan"
+    kind, rest = (a.words or [''])[0], a.words[1:]
+    if kind in ('-h', '--help'): return print('hyperlex plan KIND [--help] [--PARAMETER X ...] [--json]\n' + '\n'.join(f'  {k:12s} {v}' for k, v in _PLANS.items()))
+    if kind not in _PLANS: raise ValueError('plan what? one of ' + '; '.join(f'{k}: {v}' for k, v in _PLANS.items()))
+    from hyperlex_nb import planner
+    call = getattr(planner, f'plan_{kind}')
+    rest = re.sub(r'\0(?=-[\d.]|-(?:inf|nan))', '=', '\0'.join(rest)).split('\0') if rest else [] # '--N -1' is a number below the range, not an option
+    given = vars(_plan_parser(kind, call).parse_args(rest))
+    as_json = given.pop('json')
+    with contextlib.redirect_stdout(sys.stderr): sheet = call(**given) # progress is not part of the answer
+    print(json.dumps(sheet.as_dict(), ensure_ascii=False, allow_nan=False) if as_json else sheet)
+
+# %% ../nbs/20_cli.ipynb #172d609a
 def _parser():
     "The parser of the whole command."
     p = argparse.ArgumentParser('hyperlex', description='Experiments on hyper-compressed Russian language models: run, compare, judge.')
@@ -131,6 +170,9 @@ def _parser():
     c.add_argument('--limit', type=int, help='documents read at most')
     c.add_argument('--seed', type=int, default=0, help='of the split')
 
+    c = sub.add_parser('plan', help='memory, time, money, text and equivalence, before a cluster is rented', add_help=False, prefix_chars='\0')
+    c.set_defaults(f=_plan); c.add_argument('words', nargs='*')
+
     c = command('tokenize', _tokenize, 'count the tokens of text files, and show them in colour')
     c.add_argument('file', nargs='+', help='text files; - is standard input')
     c.add_argument('--tokenizer', action='append', metavar='NAME', help='hyperlex-64k, hyperlex-128k, a public tokenizer such as o200k, '
@@ -142,10 +184,11 @@ def _parser():
     c.add_argument('--json', action='store_true')
     return p
 
-# %% ../nbs/20_cli.ipynb #64794bdf
+# %% ../nbs/20_cli.ipynb #a09cecc5
 def main(argv=None): # default: the command line
     "The `hyperlex` command; returns the exit status (0 well, 1 the run failed, 2 the request cannot be met)."
     a = _parser().parse_args(argv)
     try: return int(a.f(a) or 0)
+    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); return 141 # `| head` has read enough
     except (ValueError, OSError, ImportError) as e: print(f'hyperlex: {e}', file=sys.stderr); return 2
     except KeyboardInterrupt: print('hyperlex: interrupted', file=sys.stderr); return 130

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LAWS', 'Law', 'fit', 'chinchilla', 'Match', 'effective_tokens']
 
-# %% ../nbs/11b_laws.ipynb #404e6374
+# %% ../nbs/11b_laws.ipynb #e81560f0
 import functools, math
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 
-from .estimates import Estimate, _checked
+from .estimates import Estimate, _checked, _short
 
 # %% ../nbs/11b_laws.ipynb #c339638a
 @dataclass(frozen=True)
@@ -45,13 +45,19 @@ def _loss(p, N, D): # p: (..., 5)
     E, A, B, alpha, beta = np.moveaxis(p, -1, 0)
     return E + A/N**alpha + B/D**beta
 
-# %% ../nbs/11b_laws.ipynb #25d6236b
+# %% ../nbs/11b_laws.ipynb #f8150e84
 def _sizes(N, D): return _checked('N', N, 1e3, 1e18, 'parameter'), _checked('D', D, 1e3, 1e20, 'token')
 
 @patch
 def loss(self:Law, N, D): # parameters; tokens, of repeated text see `effective_tokens`
     "Loss in nats a token, an `Estimate`"
     return self._estimate(_loss(self._all, *_sizes(N, D)), 'nat/token')
+
+@patch
+def _partner(self:Law, N=None, D=None): # one of the two
+    "The tokens that are best for `N` parameters, or the parameters for `D` tokens: where either term of dL falls as fast for a FLOP"
+    ratio = self.beta*self.B/(self.alpha*self.A)
+    return (ratio*N**self.alpha)**(1/self.beta) if D is None else (D**self.beta/ratio)**(1/self.alpha)
 
 @patch
 def optimum(self:Law, C): # training FLOPs
@@ -105,13 +111,19 @@ def chinchilla():
     "Our fit of the 240 points, with its bootstrap; computed once"
     return fit(*_points(), source='fitted to 240 points of 2203.15556')
 
-# %% ../nbs/11b_laws.ipynb #8d16660b
+# %% ../nbs/11b_laws.ipynb #54d3f459
 class Match(NamedTuple):
-    "Tokens that reach a loss, `math.inf` where no amount does; their 95% interval; the share of draws in which some amount does"
-    tokens: float
+    "What reaches a goal: `math.inf` where nothing does; the middle 95% of the draws; the share of draws in which something does"
+    value: float
     low: float
     high: float
     possible: float
+    unit: str = ''
+    def __str__(self):
+        ends = '' if self.low == self.high else f' [{_amount(self.low)}, {_amount(self.high)}]'
+        return f'{_amount(self.value)}{ends} {self.unit if self.low < math.inf else ""}'.rstrip() + (f', possible in {self.possible:.0%} of the draws' if 0 < self.possible < 1 else '')
+
+def _amount(x): return 'impossible' if x == math.inf else _short(x)
 
 @patch
 def tokens_to_match(self:Law, N, N_ref, D_ref): # parameters; those of the reference, and its tokens
@@ -121,7 +133,7 @@ def tokens_to_match(self:Law, N, N_ref, D_ref): # parameters; those of the refer
     room = _loss(p.T, N_ref, D_ref) - E - A/N**alpha
     with np.errstate(all='ignore'): D = np.where(room > 0, (B/np.maximum(room, 1e-300))**(1/beta), np.inf)
     low, high = np.quantile(D[1:], [.025, .975], method='nearest') if len(D) > 1 else (D[0], D[0])
-    return Match(float(D[0]), float(low), float(high), float(np.isfinite(D[1:] if len(D) > 1 else D).mean()))
+    return Match(float(D[0]), float(low), float(high), float(np.isfinite(D[1:] if len(D) > 1 else D).mean()), 'token')
 
 # %% ../nbs/11b_laws.ipynb #86c344c6
 _REPEATS = 15.387756 # R*_D of 2305.16264

@@ -68,3 +68,80 @@ def test_tokenize_says_in_one_line_what_is_wrong(material, tmp_path, capsys, nam
     assert main(['tokenize', str(tmp_path/name), '--tokenizer', str(material/'tok'), *args]) == 2
     err = capsys.readouterr().err
     assert message in err and len(err.strip().splitlines()) == 1
+
+
+PLANS = [('model', ['--N', '70B', '--tensor', '8', '--no-checkpointing'], dict(N='70B', tensor=8, checkpointing=False)), ('train', ['--N', '7e10', '--D', '1400e9', '--law', 'besiroglu', '--mfu', '0.35..0.45'], dict(N='70B', D='1.4T', law='besiroglu', mfu='0.35..0.45')),
+         ('train', ['--C=5.76e23', '--law=hoffmann', '--gpus', '16384'], dict(C=5.76e23, law='hoffmann', gpus=16_384)), ('corpus', [], {}), ('corpus', ['--pages', '100M', '--tokenizer', 'cl100k'], dict(pages=1e8, tokenizer='cl100k')),
+         ('equivalence', ['--N', '30B,70B', '--multiplier', '2.2[1.9,2.6]', '--law', 'besiroglu'], dict(N=['30B', '70B'], multiplier='2.2[1.9,2.6]', law='besiroglu')), ('equivalence', ['--N', '70e9', '--compression', '2', '--price', '.8', '--law', 'besiroglu'], dict(N='70B', compression=2, price=.8, law='besiroglu')),
+         ('route', ['--token-bytes', '4[3,5]', '--h100', '512'], dict(token_bytes='4[3,5]', h100=512)), ('choose', ['--goal', 'facts,style', '--D', '50M', '--private', '--no-sources', '--budget', '1e3'], dict(goal='facts,style', D=5e7, private=True, budget=1000))]
+
+@pytest.mark.parametrize('kind, args, given', PLANS, ids=[' '.join([k, *a[:2]]) for k, a, _ in PLANS])
+def test_a_plan_is_one_json_object_or_a_table(kind, args, given, capsys):
+    from hyperlex_nb import planner
+    sheet = getattr(planner, f'plan_{kind}')(**given)
+    assert main(['plan', kind, *args, '--json']) == 0
+    out = capsys.readouterr()
+    results = json.loads(json.dumps(sheet.as_dict()['results']))
+    assert json.loads(out.out, parse_constant=lambda x: pytest.fail(x))['results'] == results and len(out.out.splitlines()) == 1 and not out.err
+    assert main(['plan', kind, *args]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == sheet.title
+
+
+@pytest.fixture
+def topic(tmp_path):
+    (tmp_path/'1984').mkdir()
+    for i in range(15): (tmp_path/'1984'/f'{i}.txt').write_text(' '.join(f'дом{(i * 7 + j) % 90} стоит, река{j % 50} течёт.' for j in range(100)), encoding='utf-8')
+    return tmp_path/'1984'
+
+
+def test_a_topic_is_one_json_object_though_it_takes_long(topic, capsys, monkeypatch):
+    "Lines of progress belong to stderr: here one is due after each document"
+    from functools import partial
+    from hyperlex_nb import runs, saturation
+    monkeypatch.setattr(saturation, 'progress', partial(runs.progress, every=0))
+    assert main(['plan', 'corpus', '--topic', str(topic), '--bits', '0', '--figure', str(topic.parent/'f.png'), '--json']) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out)['results']['documents'] == 15 and (topic.parent/'f.png').stat().st_size > 5000
+
+
+def test_names_that_look_like_numbers_are_names(topic, capsys, monkeypatch):
+    monkeypatch.chdir(topic.parent)
+    assert main(['plan', 'corpus', '--topic', '1984', '--bits', '0']) == 0 and 'Saturation of 1984' in capsys.readouterr().out
+    assert main(['plan', 'model', '--config', '1984']) == 2 and len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize('args, message', [
+    (['model', '--N', '-1'], 'N=-1: expected a number from 1e+06'), (['model', '--N=-1'], 'N=-1: expected'), (['train', '--D', '-1.4e12', '--law', 'hoffmann'], 'D=-1400000000000.0: expected'), (['train', '--N', '70B', '--D', 'nan', '--law', 'hoffmann'], 'D=nan: expected'), (['train', '--C', '-inf', '--law', 'hoffmann'], 'C=-inf: expected'),
+    (['train', '--N', '70', '--D', '1.4T', '--law', 'hoffmann'], 'N=70: expected'), (['train', '--N', 'сто', '--law', 'hoffmann'], "N='сто': expected"), (['model', '--N', ''], "N='': expected"), (['model', '--N', '1e30'], 'N=1e+30: expected'), (['model', '--N', '70B', '--gpu', 'TPU'], "gpu='TPU': expected one of A100"), (['model', '--N', '70B', '--tensor', '3'], 'tensor=3: expected a divisor'),
+    (['model', '--size', '7B'], 'unrecognized arguments: --size 7B; `hyperlex plan model --help`'), (['model', '70B'], 'unrecognized arguments: 70B'), (['model', '--N'], 'argument --N: expected one argument'), (['train', '--gp', '8', '--N', '8B'], 'unrecognized arguments: --gp'), (['choose', '--goal', 'facts'], 'required: --D'),
+    (['corpus', '--topic', 'nowhere'], 'nowhere'), (['corpus', '--pages', '1', '--books', '1'], 'expected at most one'), (['equivalence', '--N', '70B', '--seed', 'x', '--law', 'hoffmann'], "seed='x'"), ([], 'equivalence: which ordinary model'), (['Model'], 'plan what? one of model: '), (['--json'], 'plan')])
+def test_a_wrong_plan_is_one_line_and_status_2(args, message, capsys):
+    assert main(['plan', *args]) == 2
+    out = capsys.readouterr()
+    assert message in out.err and len(out.err.strip().splitlines()) == 1 and not out.out
+
+
+def test_no_kind_of_plan_lists_them_all_and_imports_nothing_heavy():
+    code = "import sys\nfrom hyperlex_nb.cli import main\nprint(main(['plan']), [m for m in ('torch', 'transformers', 'numpy', 'scipy', 'matplotlib') if m in sys.modules])"
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == '2 []' and all(k in out.stderr for k in ('model', 'train', 'corpus', 'equivalence', 'route', 'choose'))
+
+
+@pytest.mark.parametrize('kind', ['model', 'train', 'corpus', 'equivalence', 'route', 'choose'])
+def test_the_help_of_a_plan_is_the_comments_of_its_call(kind, capsys, monkeypatch):
+    from inspect import signature
+    from fastcore.docments import docments
+    from hyperlex_nb import planner
+    monkeypatch.setenv('COLUMNS', '2000')
+    with pytest.raises(SystemExit) as e: main(['plan', kind, '--help'])
+    text, call = capsys.readouterr().out, getattr(planner, f'plan_{kind}')
+    said = docments(call)
+    for name in signature(call).parameters: assert f"--{name.replace('_', '-')}" in text and said[name] and said[name] in text, name
+    assert e.value.code == 0 and '--json' in text and call.__doc__.split(': a `Sheet`')[0] in text
+
+
+def test_help_on_plans_names_the_kinds(capsys):
+    try: status = main(['plan', '--help'])
+    except SystemExit as e: status = e.code
+    said = capsys.readouterr().out
+    assert status == 0 and all(k in said for k in ('model', 'train', 'corpus', 'equivalence', 'route', 'choose'))

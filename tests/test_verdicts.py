@@ -9,8 +9,9 @@ from dataclasses import asdict
 import pytest
 from hypothesis import given, strategies as st
 
-from hyperlex_nb import verdicts as V
-from hyperlex_nb.verdicts import CLAIMS, Part, Verdict, Verdicts, judge, judges
+from hyperlex_nb import claims, verdicts as V
+from hyperlex_nb.claims import CLAIMS, Part, Verdict, judges
+from hyperlex_nb.verdicts import Verdicts, judge
 
 WORDS = 'holds', 'partly', 'fails', 'not testable', 'not measured yet'
 C10 = {'C10/books': dict(value=2348, low=1565, high=3131, unit='book'), 'C10/pace_needed': dict(value=9.6, low=6.4, high=12.8)}
@@ -73,7 +74,7 @@ def test_widening_an_interval_never_makes_a_claim_hold_or_fail(low, width, claim
 def test_sum_up(words, plain, baselines):
     where = dict(h=(4, 5), p=(2, 4), f=(1, 2))
     parts = [Part(str(i), where[w][0], *where[w], 3, 10) for i, w in enumerate(words)]
-    assert V._sum_up(parts) == plain and V._sum_up(parts, baselines=True) == baselines
+    assert claims._sum_up(parts) == plain and claims._sum_up(parts, baselines=True) == baselines
 
 
 # the claims
@@ -281,7 +282,7 @@ def test_any_metric_value(tmp_path_factory, metric):
 
 
 def test_a_judge_that_breaks_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setitem(V._JUDGES, 'C10', lambda run: 1 / 0)
+    monkeypatch.setitem(claims._JUDGES, 'C10', lambda run: 1 / 0)
     make(tmp_path, 'a')
     v = judge(tmp_path)['C10']
     assert v.verdict == 'not measured yet' and 'ZeroDivisionError' in v.note
@@ -296,7 +297,8 @@ def test_missing_folder_file_and_link_loop(tmp_path):
 # adding a judge, and the tables
 
 def test_a_new_judge(tmp_path, monkeypatch):
-    monkeypatch.setattr(V, '_JUDGES', dict(V._JUDGES))
+    own = dict(claims._JUDGES)
+    for module in (claims, V): monkeypatch.setattr(module, '_JUDGES', own)
     @judges('C05')
     def _(run): return dict(parts=[run.part('gain', (3, 10), open=True)], price='none')
     make(tmp_path, 'h', 'scenes', {'gain': dict(value=1.3, low=1.2, high=1.4)})
@@ -347,3 +349,32 @@ def test_verdict_is_plain_data(tmp_path):
     assert asdict(v)['parts'][0]['value'] == 2348 and hash(v) and v == Verdict(**{k: getattr(v, k) for k in ('id', 'text', 'verdict', 'parts', 'run', 'profile', 'corpus', 'seeds', 'price', 'note')})
     with pytest.raises(AttributeError): v.nonsense
     assert isinstance(judge(tmp_path), Verdicts) and math.isclose(v.value, 2348)
+
+
+# the planner's claims
+
+EQUIVALENCE = {'multiplier': (1.4, 1.2, 1.7), 'equals/70B': (83, 76, 92), 'equals/30B': (36, 33, 40), 'needed/70B=300B': (17, 14, 21), 'needed/70B_as_405B': (60, 32, 98),
+               'C07/30B_flops_over_gpt3': (.64, .46, .9), 'C07/70B_share_of_405B': (.02, .01, .05), 'C17/attention/gpt2': (35, 32, 39), 'C17/attention/cl100k': (6.9, 6.2, 7.6),
+               'C17/whole': (5.2, 4.8, 5.5), 'C17/cache_200K': (65.5, 65.5, 65.5), 'C18/token': (3.5e11, 1.4e11, 8e11), 'C18/hypertoken': (1.4e11, 6e10, 4e11), 'C18/byte/token': (3.7e10, 3.5e10, 4e10), 'C18/byte/hypertoken': (1.4e10, 1.3e10, 1.5e10)}
+
+def equivalence(tmp_path, **other):
+    rows = EQUIVALENCE | {k.replace('__', '/'): v for k, v in other.items()}
+    make(tmp_path, 'e', 'equivalence', {k: dict(value=v[0], low=v[1], high=v[2], unit='x') for k, v in rows.items() if v})
+    return judge(tmp_path)
+
+
+def test_the_planners_claims(tmp_path):
+    got = equivalence(tmp_path)
+    assert [got[k].verdict for k in ('C07', 'C15', 'C17', 'C18')] == ['partly', 'fails', 'holds only against gpt2', 'fails']
+    assert '70B as 83B [76, 92]' in got['C15'].note and '17 [14, 21]' in got['C15'].note and 'Llama 3.1 405B stands in' in got['C07'].note
+
+
+@pytest.mark.parametrize('name, claim', [('equals/70B', 'C15'), ('multiplier', 'C07'), ('C17/whole', 'C17'), ('C18/token', 'C18')])
+def test_a_planners_claim_without_its_number_is_not_judged(tmp_path, name, claim):
+    got = equivalence(tmp_path, **{name.replace('/', '__'): None})
+    assert got[claim].verdict == 'not measured yet' and name in got[claim].note
+
+
+def test_a_large_multiplier_would_hold(tmp_path):
+    assert equivalence(tmp_path, equals__70B=(500, 400, 700))['C15'].verdict == 'holds'
+    assert equivalence(tmp_path/'b', equals__70B=(280, 200, 400))['C15'].verdict == 'partly'
