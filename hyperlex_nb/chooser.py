@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['Option', 'Advice', 'choose']
 
-# %% ../nbs/11k_chooser.ipynb #eb57c6b2
+# %% ../nbs/11k_chooser.ipynb #67c0883c
 from dataclasses import dataclass
 
-from .estimates import Estimate, quantity, _count
+from .estimates import Estimate, quantity, _whole
 from .laws import LAWS, effective_tokens
 from .shapes import Shape
 from .memory import training_memory, serving_memory
@@ -115,7 +115,7 @@ class Advice:
         head = self.best.name if self.best else 'nothing is possible here: ' + '; '.join(dict.fromkeys(x for o in self.options for x in o.against))
         return '\n'.join([f'recommended: {head}', *map(str, self.options), *(f'assumed: {x}' for x in self.assumed)])
 
-# %% ../nbs/11k_chooser.ipynb #1d5d756b
+# %% ../nbs/11k_chooser.ipynb #2af47f64
 def _option(ways, goals, D, N, shape, change, private, sources, tokens, budget, latency, gpu, gpus, price):
     "The `Option` of `ways` in one case"
     lost = {w: _objections(w, goals, D, N, change, private, sources) for w in ways}
@@ -146,7 +146,7 @@ def choose(goal, # one of facts, style, skill, language, or several: 'facts,styl
     goals = tuple(dict.fromkeys(g.strip() for g in str(goal).split(',')))
     for name, value, known in [('goal', g, _GOALS) for g in goals] + [('change', change, _CHANGES), ('tokens', tokens, ('known', 'new'))]:
         if value not in known: raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}")
-    D, N, gpus = quantity(D, 'D', 1, 1e17, 'token').value, quantity(N, 'N', 1e7, 1e13, 'parameter').value, _count('gpus', gpus, 1, 1e6, 'gpu')
+    D, N, gpus = quantity(D, 'D', 1, 1e17, 'token').value, quantity(N, 'N', 1e7, 1e13, 'parameter').value, _whole('gpus', gpus, 1, 10**6, 'gpu')
     budget = None if budget is None else quantity(budget, 'budget', .01, 1e12, 'USD').low
     latency = None if latency is None else quantity(latency, 'latency', 1e-3, 1e5, 's').low
     shape = Shape.sized(N)

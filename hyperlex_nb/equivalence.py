@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['multiplier', 'Equivalence', 'equivalence', 'measured', 'own_law']
 
-# %% ../nbs/11j_equivalence.ipynb #6885193d
+# %% ../nbs/11j_equivalence.ipynb #a7dcfe06
 import json, math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .estimates import Estimate, quantity, _checked, _count
+from .estimates import Estimate, quantity, _checked, _whole
 from .laws import Match, chinchilla, fit, _loss
 
 # %% ../nbs/11j_equivalence.ipynb #93b8e063
@@ -29,7 +29,7 @@ def _budget(p, target, low=1e12, high=1e42): # p: (k, 5) coefficients; target: (
         a, b = np.where(above, mid, a), np.where(above, b, mid)
     return np.where(best(np.full(len(p), high)) > target, np.inf, np.exp((a + b)/2))
 
-# %% ../nbs/11j_equivalence.ipynb #e25b94e4
+# %% ../nbs/11j_equivalence.ipynb #3b44c3fc
 def _draws(e, n, seed): # an Estimate; how many
     "(1 + n,): the value, then `n` draws, log-normal with the interval as the middle 95%"
     from scipy.stats import norm
@@ -45,7 +45,7 @@ def _middle(x, unit=''): # (1 + n,) with inf allowed
 
 def _rows(law, *estimates, seed=0): # how many draws
     "(coefficients, one array of draws for each estimate), all of the same length"
-    p, seed = law._all, _count('seed', seed, 0, 2**32)
+    p, seed = law._all, _whole('seed', seed, 0, 2**32)
     if len(p) == 1 and any(e.low < e.high for e in estimates): p = np.repeat(p, 401, 0) # a law without draws
     return p, *(_draws(e, len(p) - 1, seed + 1 + i) for i, e in enumerate(estimates))
 

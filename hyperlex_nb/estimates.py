@@ -123,13 +123,14 @@ def quantity(x, # 70e9, '70B', '2.2[1.9,2.6]', '1.9..2.6' or an Estimate
         raise ValueError(f'{name}={x!r}: expected one number, or a number inside its interval, such as 2.2[1.9,2.6] or 1.9..2.6')
     return Estimate(*parts, unit=unit, source=source)
 
-# %% ../nbs/11a_estimates.ipynb #565cdce8
-def _count(name, x, low=1, high=1e9, unit=''): # as `quantity`
-    "`x` as a whole number"
-    if x == 0 == low and not isinstance(x, (bool, str)): return 0
-    v = quantity(x, name, max(low, 1e-12), high, unit).value
-    if v != int(v): raise ValueError(f'{name}={x!r}: expected a whole number from {low:g} to {high:g} {unit}'.rstrip())
-    return int(v)
+# %% ../nbs/11a_estimates.ipynb #6907a1ce
+def _whole(name, x, low=1, high=10**9, unit=''): # parameter; a number, or text such as '8k'; accepted range
+    "`x` as an int inside [`low`, `high`]; `ValueError` names the parameter and the range."
+    m = _NUMBER.fullmatch(x.strip()) if isinstance(x, str) else None
+    try: value = float(m[1])*_SUFFIX[m[2].upper()] if m else float('nan' if isinstance(x, (bool, str)) else x)
+    except (TypeError, ValueError): value = float('nan')
+    if low <= value <= high and value == int(value): return int(value)
+    raise ValueError(f'{name}={x!r}: expected a whole number from {low:,} to {high:,} {unit}'.rstrip())
 
 # %% ../nbs/11a_estimates.ipynb #a70171fa
 def _plain(x):

@@ -89,7 +89,7 @@ def _misfit(p, n, d, l, weight, delta):
     a, b, e = x/x.sum(0)*np.clip(r, -delta, delta)*weight
     return (h*weight).sum(), np.array([a.sum(), b.sum(), e.sum(), -(a*n).sum(), -(b*d).sum()])
 
-# %% ../nbs/11b_laws.ipynb #5ad4e4dd
+# %% ../nbs/11b_laws.ipynb #3d3438eb
 def fit(N, D, loss, # arrays of one length, at least 10: parameters, tokens, final loss in nats a token
         draws=400, # of the bootstrap over points
         delta=1e-3, seed=0, source='fitted here'):
@@ -103,7 +103,7 @@ def fit(N, D, loss, # arrays of one length, at least 10: parameters, tokens, fin
     one, rng = np.ones(len(n)), np.random.default_rng(seed)
     top = min((best(s, one) for s in product((5., 10.), (5., 10.), (0., 1.), (.3, .6), (.3, .6))), key=lambda r: r.fun)
     again = [best(top.x, np.bincount(rng.integers(0, len(n), len(n)), minlength=len(n)).astype(float)).x for _ in range(int(_checked('draws', draws, 0, 1e5)))]
-    order = lambda p: [math.exp(p[2]), math.exp(p[0]), math.exp(p[1]), float(p[3]), float(p[4])]
+    order = lambda p: [math.exp(p[2]) if p[2] > -20 else 0., math.exp(p[0]), math.exp(p[1]), float(p[3]), float(p[4])]
     return Law(*order(top.x), source, np.array([order(p) for p in again]) if again else None)
 
 @functools.cache

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['GPUS', 'GPU', 'mfu', 'Bill', 'bill', 'Route']
 
-# %% ../nbs/11e_machines.ipynb #99148108
+# %% ../nbs/11e_machines.ipynb #4d70ae8e
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 import numpy as np
 
-from .estimates import Estimate, quantity, _checked, _count, _units
+from .estimates import Estimate, quantity, _checked, _whole, _units
 
 # %% ../nbs/11e_machines.ipynb #94bfe911
 class GPU(NamedTuple):
@@ -67,7 +67,7 @@ class Bill:
     gpus: int
     assumed: tuple # (name, Estimate) of the assumptions
 
-# %% ../nbs/11e_machines.ipynb #bc2667f0
+# %% ../nbs/11e_machines.ipynb #8be90e8c
 _DRAW = Estimate(.85, .6, 1, '', 'assumed: share of its rated power that a card draws in training')
 _PUE = Estimate(1.2, 1.05, 1.6, '', 'assumed: power of the building for each watt of the cards and their servers (PUE)')
 
@@ -82,7 +82,7 @@ def bill(flops, # FLOP, number, text or Estimate
          node=8): # cards in a node
     "Hours, days, energy and money of `flops`: a `Bill`. `ValueError` names what is out of range"
     card, flops = _gpu(gpu), quantity(flops, 'flops', 1, 1e32, 'FLOP')
-    gpus, node = _count('gpus', gpus, 1, 1e6, 'gpu'), _count('node', node, 1, 1e6, 'gpu')
+    gpus, node = _whole('gpus', gpus, 1, 10**6, 'gpu'), _whole('node', node, 1, 10**6, 'gpu')
     share = mfu() if share is None else quantity(share, 'mfu', .001, 1)
     price = _rent(gpu) if price is None else quantity(price, 'price', 1e-3, 1e3, 'USD/gpu/hour')
     hours = flops/(Estimate(card.flops*3600, unit='FLOP/gpu/hour', source=card.source)*share)
@@ -90,7 +90,7 @@ def bill(flops, # FLOP, number, text or Estimate
     days = hours/Estimate(gpus, unit='gpu')/Estimate(24, unit='hour/day')
     return Bill(flops, hours, days, energy, hours*price, -(-gpus//node), _gpu_name(gpu), gpus, (('mfu', share), ('price', price), ('draw', _DRAW), ('pue', _PUE)))
 
-# %% ../nbs/11e_machines.ipynb #72f5e167
+# %% ../nbs/11e_machines.ipynb #0896676a
 @dataclass(frozen=True)
 class Route:
     "The one-terabyte route of seed 004: each field an assumption, each property a result."
@@ -110,7 +110,7 @@ class Route:
         card = _gpu(self.gpu)
         object.__setattr__(self, 'gpu', _gpu_name(self.gpu))
         if self.memory is None: object.__setattr__(self, 'memory', Estimate(card.memory, unit='byte/gpu', source=card.source))
-        _checked('gpus', self.gpus, 1, 1e6, 'gpu')
+        _checked('gpus', self.gpus, 1, 10**6, 'gpu')
         for f in fields(self):
             v, unit = getattr(self, f.name), 'byte/gpu' if f.name == 'memory' else getattr(f.default, 'unit', '')
             if f.type is not Estimate: continue

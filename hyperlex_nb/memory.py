@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['Memory', 'training_memory', 'serving_memory']
 
-# %% ../nbs/11d_memory.ipynb #b1b6ae87
-import math
+# %% ../nbs/11d_memory.ipynb #0349ae34
 from dataclasses import dataclass, fields
 
 from fastcore.basics import patch
 
-from .estimates import Estimate, _checked
-from .shapes import Shape, _matrices, _parts, _whole
+from .estimates import Estimate, _checked, _whole
+from .shapes import Shape, _matrices, _parts
 
 # %% ../nbs/11d_memory.ipynb #e2db3c3a
 _NF4 = (4 + 8/64 + 32/64/256)/8 # bytes: 4 bits, a constant of 8 for each 64, one of 32 for 256 of those (2305.14314, section 3)

@@ -87,7 +87,7 @@ def convert(amount, # an Estimate in one of word, page (1,800 characters), book,
     per = _per_word(corpus, tokenizer, hyper)
     return amount if to == amount.unit else amount*(per[to]/per[amount.unit])
 
-# %% ../nbs/11f_pages.ipynb #ad13bfab
+# %% ../nbs/11f_pages.ipynb #8738c812
 class Level(NamedTuple):
     "A rung of seed 003"
     pages: float
@@ -103,7 +103,7 @@ class Level(NamedTuple):
 _ALL_BOOKS = 129_864_880 # Google Books, count of August 2010
 _RUNGS = [(1e6, 1e9, 'simple knowledge and facts', 'GPT-1: 0.8 billion words of books; PG-19: 2 billion words', 'whether facts stated once are kept'),
           (1e8, 1e11, "a bachelor's understanding", 'Galactica, science: 106 billion tokens (2211.09085); DeepSeekMath: 120 billion (2402.03300); BloombergGPT, finance: 363 billion (2303.17564)', 'no test of a degree was held against the size of the corpus'),
-          (1e9, 1e12, 'a working specialist', 'LLaMA: 1.0-1.4 trillion of general text (2302.13971); StarCoder2, code: about 0.9 trillion (2402.19173)', 'besides code no topic is known to have so much text'),
+          (1e9, 1e12, 'a working specialist', 'LLaMA: 1.0-1.4 trillion of general text (2302.13971); StarCoder2, code: about 0.9 trillion, read up to five times (2402.19173)', 'besides code no topic is known to have so much text'),
           (1e10, 1e13, 'near an expert', 'Llama 3: 15 trillion of general text (2407.21783); FineWeb, the English web: 15 trillion (2406.17557)', 'no topic has so much text; it is the whole web of a large language')]
 
 def levels(corpus='opencorpora', tokenizer='o200k', law=LAWS['besiroglu']):

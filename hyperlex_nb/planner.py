@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['plan_model', 'plan_train', 'plan_corpus', 'plan_equivalence', 'plan_route', 'plan_choose']
 
-# %% ../nbs/12_planner.ipynb #13ff569f
+# %% ../nbs/12_planner.ipynb #f3e9c2ff
 from pathlib import Path
 
-from .estimates import Estimate, Sheet, quantity, _checked, _count, _short
+from .estimates import Estimate, Sheet, quantity, _checked, _whole, _short
 from .laws import LAWS, Law, chinchilla, effective_tokens
 from .shapes import Shape, SHAPES, best_vocabulary
 from .memory import training_memory, serving_memory
 from .machines import Route, bill, _gpu, _gpu_name
 from .pages import convert, levels, _UNITS
-from .equivalence import equivalence
+from .equivalence import equivalence, own_law
 from .chooser import choose
 
-# %% ../nbs/12_planner.ipynb #468b1042
+# %% ../nbs/12_planner.ipynb #064572e6
 def _one(**given):
     "The name of the one parameter that is not None"
     names = [k for k, v in given.items() if v is not None]
@@ -27,7 +27,7 @@ def _one(**given):
 def _shape(N, shape, config, vocab):
     "The `Shape` that is asked for by exactly one of the three"
     kind = _one(N=N, shape=shape, config=config)
-    if kind == 'N': return Shape.sized(quantity(N, 'N', 1e6, 1e13, 'parameter').value, vocab=_count('vocab', 128_256 if vocab is None else vocab, 2, 1e9, 'token'))
+    if kind == 'N': return Shape.sized(quantity(N, 'N', 1e6, 1e13, 'parameter').value, vocab=_whole('vocab', 128_256 if vocab is None else vocab, 2, 10**9, 'token'))
     if vocab is not None: raise ValueError(f'vocab={vocab!r}: expected only together with N; a shape or a config has its own')
     if kind == 'shape':
         if str(shape).lower() not in SHAPES: raise ValueError(f"shape={shape!r}: expected one of {', '.join(SHAPES)}")
@@ -44,7 +44,7 @@ def _parts(memory):
     "A `Memory` as a dict"
     return {k: v for k, v in vars(memory).items() if v is not None} | dict(total=memory.total)
 
-# %% ../nbs/12_planner.ipynb #c26e0692
+# %% ../nbs/12_planner.ipynb #8d435003
 def plan_model(N=None, # parameters, such as 70B: a Llama-like dense model of that size
                shape=None, # or a published one, such as llama-3-70b, mixtral-8x7b
                config=None, # or a file or folder with a transformers config.json
@@ -62,8 +62,8 @@ def plan_model(N=None, # parameters, such as 70B: a Llama-like dense model of th
                rank=16): # of LoRA
     "What a model is made of, and whether it fits: a `Sheet`"
     s, card = _shape(N, shape, config, vocab), _gpu(gpu)
-    gpus, tensor, length, batch = (_count(k, v) for k, v in dict(gpus=gpus, tensor=tensor, length=length, batch=batch).items())
-    train = training_memory(s, method, batch=batch, length=length, gpus=gpus, sharding=sharding, tensor=tensor, checkpointing=checkpointing, precision=precision, rank=_count('rank', rank))
+    gpus, tensor, length, batch = (_whole(k, v) for k, v in dict(gpus=gpus, tensor=tensor, length=length, batch=batch).items())
+    train = training_memory(s, method, batch=batch, length=length, gpus=gpus, sharding=sharding, tensor=tensor, checkpointing=checkpointing, precision=precision, rank=_whole('rank', rank))
     results = dict(parameters=Estimate(s.params, unit='parameter'), active=Estimate(s.active, unit='parameter', source='a token is multiplied by'),
         vocabulary=Estimate(s.embedding*(2 - s.tied), unit='parameter', source='table and head'), layers=s.layers, width=s.width,
         best_vocabulary=best_vocabulary(max(s.params - s.embedding*(2 - s.tied), 1e6)), flops_forward=s.flops(length), flops_training=s.flops(length, training=True),
@@ -76,12 +76,13 @@ def plan_model(N=None, # parameters, such as 70B: a Llama-like dense model of th
     return Sheet(f'The model on {gpus} {_gpu_name(gpu)}', dict(shape=str(shape or config or N), gpu=_gpu_name(gpu), gpus=gpus, length=length, batch=batch, bits=bits, method=method, sharding=sharding, tensor=tensor, checkpointing=checkpointing, precision=precision, rank=rank), results,
                  (f'memory is for each card, and fits when its upper end is below {card.memory/1e9:.0f} GB; training and answering are separate',))
 
-# %% ../nbs/12_planner.ipynb #832815ba
+# %% ../nbs/12_planner.ipynb #e91f4efa
 def _law(name):
-    "A `Law` by its name"
+    "A `Law` by its name or run"
     if isinstance(name, Law): return name
     if name == 'refit': return chinchilla()
-    if name not in LAWS: raise ValueError(f"law={name!r}: expected one of refit, {', '.join(LAWS)}")
+    if name not in LAWS and Path(str(name)).is_dir(): return own_law(name)
+    if name not in LAWS: raise ValueError(f"law={name!r}: expected one of refit, {', '.join(LAWS)}, or the folder of a scaling run")
     return LAWS[name]
 
 def _complete(N, D, C, law):
@@ -100,12 +101,12 @@ def _fewest(s, card, **how):
     "The fewest cards, the tensor-parallel ones times a power of 2, on which training fits; None"
     return next((g for k in range(17) if training_memory(s, gpus=(g := how['tensor']*2**k), **how).fits(card.memory)), None)
 
-# %% ../nbs/12_planner.ipynb #de92ddfd
+# %% ../nbs/12_planner.ipynb #d49bb0e3
 def plan_train(N=None, # parameters, such as 70B; one or two of N, D and C
                D=None, # tokens, such as 1.4T
                C=None, # training FLOPs, such as 5.76e23
                unique=None, # different tokens among D; None: all
-               law='refit', # refit (240 points of 2203.15556, with intervals), hoffmann, besiroglu
+               law='refit', # refit (240 points of 2203.15556, with intervals), hoffmann, besiroglu, or the folder of a scaling run
                gpu='H100', # kind of card
                gpus=1024, # cards
                mfu=None, # share of the cards' peak, such as 0.35..0.45; None: that of published trainings
@@ -124,7 +125,7 @@ def plan_train(N=None, # parameters, such as 70B; one or two of N, D and C
     law_, card = _law(law), _gpu(gpu)
     N, D = _complete(N, D, C, law_)
     worth = effective_tokens(D, None if unique is None else quantity(unique, 'unique', 1e3, 1e17, 'token').value)
-    gpus, vocab, how = _count('gpus', gpus, 1, 1e6), _count('vocab', vocab, 2), dict(method=method, batch=_count('batch', batch), length=_count('length', length), tensor=_count('tensor', tensor), checkpointing=checkpointing, precision=precision, sharding=sharding)
+    gpus, vocab, how = _whole('gpus', gpus, 1, 1e6), _whole('vocab', vocab, 2), dict(method=method, batch=_whole('batch', batch), length=_whole('length', length), tensor=_whole('tensor', tensor), checkpointing=checkpointing, precision=precision, sharding=sharding)
     s, b = Shape.sized(N, vocab=vocab), bill(6*N*D, gpu, gpus, mfu, price)
     memory, best = training_memory(s, gpus=gpus, **how), law_.optimum(6*N*D)
     tokens = Estimate(D, unit='token')
@@ -137,7 +138,7 @@ def plan_train(N=None, # parameters, such as 70B; one or two of N, D and C
                  ('hours are those of 6ND at the MFU that published trainings had, restarts included', 'the law was fitted below 16 billion parameters on English text; beyond, it is extrapolated',
                   *(() if memory.fits(card.memory) else (f'does not fit: {memory.total} on each card of {card.memory/1e9:.0f} GB',))))
 
-# %% ../nbs/12_planner.ipynb #27deaa89
+# %% ../nbs/12_planner.ipynb #7740711c
 _FIGURES = '.png', '.svg', '.pdf'
 _AMOUNTS = dict(pages='page', books='book', words='word', characters='character', bytes='byte', tokens='token', hypertokens='hypertoken')
 
@@ -172,7 +173,7 @@ def _topic(topic, limit, bits, seed, figure):
     "How much of a topic is needed: a `Sheet`"
     from hyperlex_nb.saturation import THRESHOLDS, growth
     from hyperlex_nb.sources import documents
-    limit, bits, seed = quantity(limit, 'limit', 1e4, 1e10, 'character').value, _count('bits', bits, 0, 1e9, 'character'), _count('seed', seed, 0, 2**32)
+    limit, bits, seed = quantity(limit, 'limit', 1e4, 1e10, 'character').value, _whole('bits', bits, 0, 10**9, 'character'), _whole('seed', seed, 0, 2**32)
     if figure is not None and (Path(figure).suffix.lower() not in _FIGURES or not Path(figure).absolute().parent.is_dir()):
         raise ValueError(f"figure={figure!r}: expected a file in a folder that is there, ending in one of {', '.join(_FIGURES)}")
     g = growth(documents(topic), limit=limit, bits=bits, seed=seed)
@@ -188,7 +189,7 @@ class _Topic(Sheet):
     "A sheet whose curves are for programs only"
     def __str__(self): return str(Sheet(self.title, self.given, {k: v for k, v in self.results.items() if k != 'curves'}, self.notes))
 
-# %% ../nbs/12_planner.ipynb #4a7bd9a4
+# %% ../nbs/12_planner.ipynb #0f361b93
 def _labels(values):
     "A short name for each of some sizes, longer ones where two would be the same"
     short = [_short(v) for v in values]
@@ -202,7 +203,7 @@ def plan_equivalence(N='30B,70B,200B', # parameters of the hyperlexic model, one
                      compression=None, # or times fewer tokens, such as 1.23[1.18,1.25]
                      price=None, # and bits per byte over the ordinary model's at equal size and text, such as 0.997[0.981,1.01]
                      targets='300B,1000B,1500B', # sizes that are claimed
-                     law='refit', # refit, hoffmann, besiroglu
+                     law='refit', # refit, hoffmann, besiroglu, or the folder of a scaling run
                      seed=0): # of the draws
     "Which ordinary model a hyperlexic one equals, and what multiplier a claim would need: a `Sheet`"
     if multiplier is not None and (compression is not None or price is not None): raise ValueError('multiplier: expected either it, or compression and price')
@@ -216,7 +217,7 @@ def plan_equivalence(N='30B,70B,200B', # parameters of the hyperlexic model, one
     return Sheet('What a hyperlexic model equals', dict(multiplier=multiplier, compression=compression, price=price, law=law_.source), rows,
                  (*note, 'same balance: parameters and text both grow as the law spreads them; same text: parameters alone; same size: text alone', 'equal loss is not equal ability; the law is extrapolated beyond 16 billion parameters'))
 
-# %% ../nbs/12_planner.ipynb #8e6a5076
+# %% ../nbs/12_planner.ipynb #39de430c
 def plan_route(N='70B,200B', # parameters, one or several
                size='1T', # bytes of hyperphrases
                line='300[100,500]', # characters of a line
@@ -234,7 +235,7 @@ def plan_route(N='70B,200B', # parameters, one or several
     rows, rates, sizes = {}, {}, [quantity(n, 'N', 1e6, 1e14, 'parameter') for n in _list(N)]
     for name, n in zip(_labels([n.value for n in sizes]), sizes):
         for gpu, cards in dict(A100=a100, H100=h100).items():
-            r = Route(params=n, gpu=gpu, gpus=_count(gpu.lower(), cards, 1, 1e6, 'gpu'), **a)
+            r = Route(params=n, gpu=gpu, gpus=_whole(gpu.lower(), cards, 1, 10**6, 'gpu'), **a)
             b = bill(r.flops, gpu, r.gpus, r.mfu, price)
             rates[f'price_{gpu}'] = dict(b.assumed)['price']
             rows[f'{name} on {cards} {gpu}'] = dict(months_to_write=r.months_to_write, months_to_train=r.months_to_train, cost_to_train=b.cost, state_fits=r.fits, gpus_for_two_months=r.gpus_for(2))

@@ -5,23 +5,16 @@
 # %% auto #0
 __all__ = ['SHAPES', 'Shape', 'best_vocabulary']
 
-# %% ../nbs/11c_shapes.ipynb #f25b8c11
-import math, operator
+# %% ../nbs/11c_shapes.ipynb #db5a7af3
+import math
 from dataclasses import dataclass
 
 from fastcore.basics import patch
 
-from .estimates import Estimate, _checked
+from .estimates import Estimate, _checked, _whole
 
-# %% ../nbs/11c_shapes.ipynb #7f86a6be
+# %% ../nbs/11c_shapes.ipynb #1ab4e39d
 _BIASES = ('qkv', 'out', 'ff')
-
-def _whole(name, x, low, high): # parameter; its value; accepted range
-    "`x` as an int inside [`low`, `high`]; `ValueError` names the parameter and the range."
-    try: value = int(x) if isinstance(x, float) and x.is_integer() else operator.index(None if isinstance(x, bool) else x)
-    except TypeError: value = low - 1
-    if low <= value <= high: return value
-    raise ValueError(f'{name}={x!r}: expected a whole number from {low:,} to {high:,}')
 
 # %% ../nbs/11c_shapes.ipynb #ac232b75
 @dataclass(frozen=True)
