@@ -50,18 +50,18 @@ def _c20(run):
     sizes = ', '.join('{} {:,.0f}-{:,.0f}'.format(k, *run.interval(need + k)[1:]) for k in run.under(need))
     return dict(parts=parts, note=f"{each}. The seeds name no cluster size; H100 needed to train in two months: {sizes}")
 
-# %% ../nbs/17a_judges_sizes.ipynb #512743b9
+# %% ../nbs/17a_judges_sizes.ipynb #fce16c1c
 @judges('C07')
 def _c07(run):
     needed, low, high = run.interval('needed/70B_as_405B')
     parts = [run.part('C07/30B_flops_over_gpt3', (0, 1), 'ordinary 30B at the loss of GPT-3, share of its FLOPs'), run.part('C07/70B_share_of_405B', (1, 1), 'measured multiplier over the one that 70B = 405B needs', open=True)]
-    return dict(parts=parts, note=f'the first half holds without any hyperlexeme: GPT-3 was too large for its text. For the second Llama 3.1 405B stands in for GPT-4, whose size is not published; '
+    return dict(parts=parts, note=f'an ordinary 30B, without any hyperlexeme, has the loss of GPT-3 for about {parts[0].value:.0%} of its FLOPs: GPT-3 was too large for its text. For the second half Llama 3.1 405B stands in for GPT-4, whose size is not published; '
                 f"it needs a multiplier of {needed:.0f} [{low:.0f}, {high:.0f}], measured is {run.interval('multiplier')[0]:.2f}")
 
 @judges('C15')
 def _c15(run):
     m = '{:.2f} [{:.2f}, {:.2f}]'.format(*run.interval('multiplier'))
-    need = ', '.join('{} {:.0f} [{:.0f}, {:.0f}]'.format(k, *run.interval(f'needed/{k}')) for k in run.under('needed/') if k.startswith('70B=') or k.startswith('200B='))
+    need = ', '.join('{} {:.0f} [{:.0f}, {:.0f}]'.format(k, *run.interval(f'needed/{k}')) for k in run.under('needed/') if k.startswith('70B='))
     others = ', '.join('{} as {:.0f}B [{:.0f}, {:.0f}]'.format(k, *run.interval(f'equals/{k}')) for k in run.under('equals/'))
     return dict(parts=[run.part('equals/70B', (300, 1000), 'ordinary model that 70B equals, same balance')],
                 note=f"multiplier {m}, {run['multiplier'].get('how', '')}; {others}. Multiplier needed: {need}")
