@@ -132,7 +132,7 @@ def _whole(name, x, low=1, high=10**9, unit=''): # parameter; a number, or text 
     if low <= value <= high and value == int(value): return int(value)
     raise ValueError(f'{name}={x!r}: expected a whole number from {low:,} to {high:,} {unit}'.rstrip())
 
-# %% ../nbs/11a_estimates.ipynb #a70171fa
+# %% ../nbs/11a_estimates.ipynb #9dd2f293
 def _plain(x):
     "`x` in numbers, strings, lists and dicts that JSON can hold; what is infinite becomes None"
     if isinstance(x, Estimate): return {k: v for k, v in dict(value=x.value, low=x.low, high=x.high, unit=x.unit, source=x.source, n=x.n).items() if v not in (None, '') or k == 'unit'}
@@ -157,13 +157,13 @@ class Sheet:
             lines += ([head] if rows else []) + [f'  {k:24s} {line}' if i == 0 else ' '*27 + line for k, v in rows.items() for i, line in enumerate(_told(v).split('\n'))]
         return '\n'.join(lines + [f'note: {n}' for n in self.notes])
 
-def _told(v):
-    "A value of a sheet in words; a dict or list on lines of its own"
+def _told(v, end='\n'):
+    "A value of a sheet in words; a dict or list on lines of its own, inside another one parted by semicolons"
     if isinstance(v, bool) or v is None: return {True: 'yes', False: 'no', None: '-'}[v]
     if isinstance(v, Estimate): return str(v) + (f'  ({v.source})' if v.source and v.source != 'given' and len(v.source) < 90 else '')
     if hasattr(v, 'possible'): return str(v)
-    if isinstance(v, dict): return '\n'.join(f'{k}: {_told(x)}' for k, x in v.items())
-    if isinstance(v, (list, tuple)): return '\n'.join(map(_told, v)) or '-'
+    if isinstance(v, dict): v = [f"{k}: {_told(x, '; ')}" for k, x in v.items()]
+    if isinstance(v, (list, tuple)): return end.join(_told(x, '; ') for x in v) or '-'
     return ('impossible' if v == math.inf else _short(v)) if isinstance(v, (int, float)) and v > 0 else str(v)
 
 # %% ../nbs/11a_estimates.ipynb #4a1f7c53
