@@ -82,7 +82,7 @@ def _serving(shape, gpu, gpus, ways, latency=None):
             fitting = fitting or last
     return fitting or last
 
-# %% ../nbs/11k_chooser.ipynb #a9cca02d
+# %% ../nbs/11k_chooser.ipynb #20e8a874
 @dataclass(frozen=True)
 class Option:
     "One way or mix, held against the case"
@@ -109,10 +109,12 @@ class Advice:
     assumed: tuple # what was taken for granted, in words
     @property
     def best(self):
-        "The best possible `Option`, or None"
-        return next((o for o in self.options if o.possible), None)
+        "The best possible `Option`, or None where none serves the goal by 2 points of 10"
+        return next((o for o in self.options if o.possible and o.points >= 2), None)
     def __str__(self):
-        head = self.best.name if self.best else 'nothing is possible here: ' + '; '.join(dict.fromkeys(x for o in self.options for x in o.against))
+        top = self.options[0]
+        head = self.best.name if self.best else f'nothing serves the goal here: {top.name} reaches {top.points:.1f} points of 10' if top.possible else \
+            'nothing is possible here: ' + '; '.join(dict.fromkeys(x for o in self.options for x in o.against))
         return '\n'.join([f'recommended: {head}', *map(str, self.options), *(f'assumed: {x}' for x in self.assumed)])
 
 # %% ../nbs/11k_chooser.ipynb #2af47f64

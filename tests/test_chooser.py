@@ -33,7 +33,8 @@ def test_every_answer_is_whole(case):
         assert 0 <= o.points <= 10 and all(0 < e.low <= e.value <= e.high < math.inf for e in (o.cost, o.hours, o.answer)) and (o.cost.unit, o.answer.unit) == ('USD', 's')
         assert ('training' in o.memory) == (o.ways != ('rag',)) and 'serving' in o.memory
         assert all(x in str(a) for x in (o.name, *o.reasons, *o.evidence, *o.against))
-    assert a.best is (a.options[0] if a.options[0].possible else None)
+    top = a.options[0]
+    assert a.best is (top if top.possible and top.points >= 2 else None) and (a.best or 'nothing' in str(a).splitlines()[0])
 
 
 @often
