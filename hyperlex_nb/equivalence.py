@@ -15,21 +15,7 @@ import numpy as np
 from .estimates import Estimate, quantity, _checked, _whole
 from .laws import Match, chinchilla, fit, _loss
 
-# %% ../nbs/11j_equivalence.ipynb #93b8e063
-def _budget(p, target, low=1e12, high=1e42): # p: (k, 5) coefficients; target: (k,) nats a token
-    "FLOPs with which the optimum of each law reaches `target`, `inf` where nothing does: bisection in log C"
-    E, A, B, alpha, beta = p.T
-    def best(C):
-        N = (alpha*A/(beta*B))**(1/(alpha + beta))*(C/6)**(beta/(alpha + beta))
-        return _loss(p, N, C/6/N)
-    a, b = np.full(len(p), math.log(low)), np.full(len(p), math.log(high))
-    for _ in range(70):
-        mid = (a + b)/2
-        above = best(np.exp(mid)) > target
-        a, b = np.where(above, mid, a), np.where(above, b, mid)
-    return np.where(best(np.full(len(p), high)) > target, np.inf, np.exp((a + b)/2))
-
-# %% ../nbs/11j_equivalence.ipynb #3b44c3fc
+# %% ../nbs/11j_equivalence.ipynb #904e8363
 def _draws(e, n, seed): # an Estimate; how many
     "(1 + n,): the value, then `n` draws, log-normal with the interval as the middle 95%"
     from scipy.stats import norm
@@ -49,15 +35,20 @@ def _rows(law, *estimates, seed=0): # how many draws
     if len(p) == 1 and any(e.low < e.high for e in estimates): p = np.repeat(p, 401, 0) # a law without draws
     return p, *(_draws(e, len(p) - 1, seed + 1 + i) for i, e in enumerate(estimates))
 
+def _flops_for(p, N, D, target): # (k, 5) coefficients; a loss
+    "FLOPs over 6ND of an ordinary model that grows from (N, D) in balance until it has the loss; `inf` where it never has"
+    E, A, B, alpha, beta = p.T
+    with np.errstate(all='ignore'): return np.where(target > E, ((_loss(p, N, D) - E)/np.maximum(target - E, 1e-300))**((alpha + beta)/(alpha*beta)), np.inf)
+
 def multiplier(compression, price, # Estimates: times fewer tokens; bits per byte over the ordinary model's at equal text
                N, D, law=None, seed=0): # the ordinary model's parameters and tokens; None: `chinchilla()`
     "Compute multiplier of a candidate of the same `N` that reads the same text in D/compression tokens: a `Match` (`inf`: no budget of the ordinary model reaches it)"
     r, pi = quantity(compression, 'compression', .01, 1e4), quantity(price, 'price', .1, 10)
     N, D = _checked('N', N, 1e3, 1e18, 'parameter'), _checked('D', D, 1e3, 1e20, 'token')
     p, r, pi = _rows(law or chinchilla(), r, pi, seed=seed)
-    return _middle(r*_budget(p, pi*_loss(p, N, D))/(6*N*D))
+    return _middle(r*_flops_for(p, N, D, pi*_loss(p, N, D)))
 
-# %% ../nbs/11j_equivalence.ipynb #be0e4ad2
+# %% ../nbs/11j_equivalence.ipynb #cfbfdc08
 @dataclass(frozen=True)
 class Equivalence:
     "What a candidate of `N` parameters equals: sizes as `Match` (`inf`: no size does), all of them with the middle 95%"
@@ -65,40 +56,38 @@ class Equivalence:
     D: float # tokens of the text in the ordinary tokenizer
     multiplier: Match
     loss: Match # nats a token of the ordinary tokenizer that the candidate reaches
-    balanced: Match # parameters of the ordinary model that has spread m times the FLOPs as the law does
-    same_text: Match # parameters of the ordinary model that reads the same D
+    balanced: Match # parameters of the ordinary model of that loss that has grown from (N, D) in balance
+    same_text: Match # parameters of the ordinary model of that loss that reads the same text
     same_size: Match # tokens that an ordinary model of N parameters needs
     needed: dict # {size: `Match` of the multiplier that a balanced model of that size would need}
     law: str
 
-def _grow(p, N, D, m): # spread m times the FLOPs along the law's own path
-    a = p[:, 4]/(p[:, 3] + p[:, 4])
-    return N*m**a, D*m**(1 - a)
-
 def equivalence(N, D=None, # parameters; tokens of its text in the ordinary tokenizer, None: the law's optimum for N
                 m=None, # compute multiplier, number, text or Estimate; None: from compression and price
                 compression=1., price=1., # times fewer tokens; bits per byte over the ordinary model's at equal size and text
-                targets=(300e9, 1000e9, 1500e9), law=None, seed=0): # sizes whose multiplier is wanted; None: `chinchilla()`
-    "What a hyperlexic model of `N` parameters equals: an `Equivalence`. `ValueError` names what is out of range"
+                targets=(300e9, 1000e9, 1500e9), law=None, seed=0, # sizes whose multiplier is wanted; None: `chinchilla()`
+                spend=False): # what shorter tokens save on more text: the candidate reads compression times D
+    "What a hyperlexic model of `N` parameters equals: an `Equivalence`. With `m` it has the FLOPs of an ordinary (N, D). `ValueError` names what is out of range"
     law, N = law or chinchilla(), quantity(N, 'N', 1e6, 1e16, 'parameter').value
-    if D is None: D = law._partner(N=N)
-    D = quantity(D, 'D', 1e6, 1e18, 'token').value
-    targets = [quantity(t, 'targets', 1e6, 1e18, 'parameter').value for t in targets]
-    if m is None: # the two prices along one path: same loss as multiplier()
+    D = quantity(law._partner(N=N) if D is None else D, 'D', 1e6, 1e18, 'token').value
+    targets, text = [quantity(t, 'targets', 1e6, 1e18, 'parameter').value for t in targets], D
+    if m is None:
         r, pi = quantity(compression, 'compression', .01, 1e4), quantity(price, 'price', .1, 10)
         p, r, pi = _rows(law, r, pi, seed=seed)
-        m = r*_budget(p, pi*_loss(p, N, D))/_budget(p, _loss(p, N, D))
-    else: p, m = _rows(law, quantity(m, 'multiplier', .01, 1e6), seed=seed)
+        text = D*r if spend else D
+        loss = pi*_loss(p, N, text)
+        k = _flops_for(p, N, D, loss)
+        m = k if spend else r*k
+    else:
+        p, m = _rows(law, quantity(m, 'multiplier', .01, 1e6), seed=seed)
+        E, A, B, alpha, beta = p.T
+        k, loss = m, E + (_loss(p, N, D) - E)*m**(-alpha*beta/(alpha + beta))
     E, A, B, alpha, beta = p.T
-    with np.errstate(all='ignore'):
-        big, text = _grow(p, N, D, m)
-        loss = np.where(np.isfinite(m), _loss(p, big, text), E)
-        room = loss - E - B/D**beta
-        same_text = np.where(room > 0, (A/np.maximum(room, 1e-300))**(1/alpha), np.inf)
-        room = loss - E - A/N**alpha
-        same_size = np.where(room > 0, (B/np.maximum(room, 1e-300))**(1/beta), np.inf)
-        needed = {t: _middle((t/N)**((alpha + beta)/beta)) for t in targets}
-    return Equivalence(N, D, *map(_middle, (m, loss, big, same_text, same_size), ('', 'nat/token', 'parameter', 'parameter', 'token')), needed, law.source)
+    def solve(room, c, power): # the size whose term c/size^power fills the room
+        with np.errstate(all='ignore'): return np.where(room > 0, (c/np.maximum(room, 1e-300))**(1/power), np.inf)
+    found = m, loss, N*k**(beta/(alpha + beta)), solve(loss - E - B/text**beta, A, alpha), solve(loss - E - A/N**alpha, B, beta)
+    needed = {t: _middle((t/N)**((alpha + beta)/beta)) for t in targets}
+    return Equivalence(N, D, *map(_middle, found, ('', 'nat/token', 'parameter', 'parameter', 'token')), needed, law.source)
 
 # %% ../nbs/11j_equivalence.ipynb #7ce0935f
 def measured(runs, # folders of finished `segmentation` runs

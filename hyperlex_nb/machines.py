@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['GPUS', 'GPU', 'mfu', 'Bill', 'bill', 'Route']
 
-# %% ../nbs/11e_machines.ipynb #4d70ae8e
-from dataclasses import dataclass, field, fields
+# %% ../nbs/11e_machines.ipynb #d2c2d83e
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -41,17 +41,21 @@ def _gpu_name(name):
 
 def _gpu(name): return GPUS[_gpu_name(name)]
 
-# %% ../nbs/11e_machines.ipynb #f9273165
+# %% ../nbs/11e_machines.ipynb #052532f7
 _RUNS = {'Llama-3 8B': (6*8e9*15e12, 1.3e6), 'Llama-3 70B': (6*70e9*15e12, 6.4e6), # training FLOPs, H100 hours: the models' cards
          'Llama-3.1 8B': (6*8e9*15e12, 1.46e6), 'Llama-3.1 70B': (6*70e9*15e12, 7.0e6),
          'Llama-3.1 405B': (6*405e9*15.6e12, 30.84e6), 'nanochat': (4.33e19, 10_949*8/3600)}
 
+_RUNS_A100 = {'LLaMA 7B': (6*6.7e9*1e12, 82_432), 'LLaMA 13B': (6*13e9*1e12, 135_168), 'LLaMA 33B': (6*32.5e9*1.4e12, 530_432), 'LLaMA 65B': (6*65.2e9*1.4e12, 1_022_362),
+              'Llama-2 7B': (6*6.7e9*2e12, 184_320), 'Llama-2 13B': (6*13e9*2e12, 368_640), 'Llama-2 70B': (6*69e9*2e12, 1_720_320)} # A100 hours
+
 def _share(flops, hours, gpu): return flops/(hours*3600*GPUS[gpu].flops)
 
-def mfu():
-    "Share of the peak that published trainings reached over all their hours, an `Estimate`: median, least and largest"
-    shares = [_share(*r, 'H100') for r in _RUNS.values()]
-    return Estimate(float(np.median(shares)), min(shares), max(shares), '', f"MFU of {', '.join(_RUNS)}")
+def mfu(gpu='H100'): # a key of GPUS
+    "Share of the peak that published trainings reached over all their hours, an `Estimate`: median, least and largest. A100 and H100 have runs of their own, H200 those of H100, other cards all"
+    kinds = dict(A100=('A100',), H100=('H100',), H200=('H100',)).get(_gpu_name(gpu), ('A100', 'H100'))
+    shares = {n: _share(*r, k) for k in kinds for n, r in dict(A100=_RUNS_A100, H100=_RUNS)[k].items()}
+    return Estimate(float(np.median(list(shares.values()))), min(shares.values()), max(shares.values()), '', f"MFU of {', '.join(shares)}")
 
 # %% ../nbs/11e_machines.ipynb #7b4e22f6
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Bill:
     gpus: int
     assumed: tuple # (name, Estimate) of the assumptions
 
-# %% ../nbs/11e_machines.ipynb #8be90e8c
+# %% ../nbs/11e_machines.ipynb #a5753484
 _DRAW = Estimate(.85, .6, 1, '', 'assumed: share of its rated power that a card draws in training')
 _PUE = Estimate(1.2, 1.05, 1.6, '', 'assumed: power of the building for each watt of the cards and their servers (PUE)')
 
@@ -77,20 +81,20 @@ def _rent(name):
 
 def bill(flops, # FLOP, number, text or Estimate
          gpu='H100', gpus=8, # a key of GPUS; how many
-         share=None, # of the peak: number or Estimate; None: that of published trainings, `mfu()`
+         share=None, # of the peak: number or Estimate; None: that of published trainings, `mfu(gpu)`
          price=None, # USD an hour for each card; None: the card's range of rents
          node=8): # cards in a node
     "Hours, days, energy and money of `flops`: a `Bill`. `ValueError` names what is out of range"
     card, flops = _gpu(gpu), quantity(flops, 'flops', 1, 1e32, 'FLOP')
     gpus, node = _whole('gpus', gpus, 1, 10**6, 'gpu'), _whole('node', node, 1, 10**6, 'gpu')
-    share = mfu() if share is None else quantity(share, 'mfu', .001, 1)
+    share = mfu(gpu) if share is None else quantity(share, 'mfu', .001, 1)
     price = _rent(gpu) if price is None else quantity(price, 'price', 1e-3, 1e3, 'USD/gpu/hour')
     hours = flops/(Estimate(card.flops*3600, unit='FLOP/gpu/hour', source=card.source)*share)
     energy = hours*Estimate(card.power/1000, unit='kWh/gpu/hour')*_DRAW*_PUE
     days = hours/Estimate(gpus, unit='gpu')/Estimate(24, unit='hour/day')
     return Bill(flops, hours, days, energy, hours*price, -(-gpus//node), _gpu_name(gpu), gpus, (('mfu', share), ('price', price), ('draw', _DRAW), ('pue', _PUE)))
 
-# %% ../nbs/11e_machines.ipynb #0896676a
+# %% ../nbs/11e_machines.ipynb #35097672
 @dataclass(frozen=True)
 class Route:
     "The one-terabyte route of seed 004: each field an assumption, each property a result."
@@ -102,28 +106,29 @@ class Route:
     gpus: int = 16
     params: Estimate = Estimate(70e9, unit='parameter')
     writer: Estimate = Estimate(22e9, 7e9, 70e9, 'parameter', 'assumed: a 7B to 70B model writes the phrases')
-    mfu: Estimate = field(default_factory=mfu)
+    mfu: Estimate = None # None: that of published trainings on the card
     decode: Estimate = Estimate(.13, .06, .28, '', 'share of peak when writing: vLLM throughput, morphllm.com/vllm-benchmarks')
     state: Estimate = Estimate(16, unit='byte/parameter', source='AdamW in mixed precision: 16 bytes a parameter (ZeRO, arXiv 1910.02054)')
     memory: Estimate = None # byte/gpu; None: the card's
     def __post_init__(self):
-        card = _gpu(self.gpu)
         object.__setattr__(self, 'gpu', _gpu_name(self.gpu))
-        if self.memory is None: object.__setattr__(self, 'memory', Estimate(card.memory, unit='byte/gpu', source=card.source))
         _checked('gpus', self.gpus, 1, 10**6, 'gpu')
         for f in fields(self):
             v, unit = getattr(self, f.name), 'byte/gpu' if f.name == 'memory' else getattr(f.default, 'unit', '')
-            if f.type is not Estimate: continue
+            if f.type is not Estimate or v is None and f.default is None: continue
             if not isinstance(v, Estimate) or _units(v.unit) != _units(unit):
                 raise ValueError(f"{f.name}={v!s}: expected an Estimate in {unit or 'shares of 1'}")
             _checked(f.name, v.low, unit=unit), _checked(f.name, v.high, unit=unit)
 
-# %% ../nbs/11e_machines.ipynb #f9ae47fd
+# %% ../nbs/11e_machines.ipynb #0d7fcbdb
 _MONTH = Estimate(365.25 / 12 * 86400, unit='s/month')
 _WRITE = Estimate(2, unit='FLOP/parameter/token', source='writing a token: 2N FLOP')
 _TRAIN = Estimate(6, unit='FLOP/parameter/token', source='training on a token: 6N FLOP')
 
 def _peak(r): return Estimate(_gpu(r.gpu).flops, unit='FLOP/s/gpu', source=_gpu(r.gpu).source)
+
+Route.share = property(lambda r: r.mfu or mfu(r.gpu)) # of the peak, in training
+Route.room = property(lambda r: r.memory or Estimate(_gpu(r.gpu).memory, unit='byte/gpu', source=_gpu(r.gpu).source))
 
 def _speed(r, share): return _peak(r) * Estimate(r.gpus, unit='gpu') * share
 
@@ -131,16 +136,16 @@ Route.lines = property(lambda r: r.size / (r.line * r.char_bytes))
 Route.tokens = property(lambda r: r.size / r.token_bytes)
 Route.flops = property(lambda r: _TRAIN * r.params * r.tokens)
 Route.months_to_write = property(lambda r: _WRITE * r.writer * r.tokens / _speed(r, r.decode) / _MONTH)
-Route.months_to_train = property(lambda r: r.flops / _speed(r, r.mfu) / _MONTH)
-Route.fits = property(lambda r: (r.params * r.state).high <= r.memory.low * r.gpus)
+Route.months_to_train = property(lambda r: r.flops / _speed(r, r.share) / _MONTH)
+Route.fits = property(lambda r: (r.params * r.state).high <= r.room.low * r.gpus)
 
 def _gpus_for(r, months): # how many months may training take
     "GPUs of the route's kind that finish training in `months` months."
     time = Estimate(_checked('months', months, .01, 1200, 'month'), unit='month') * _MONTH
-    return r.flops / (_peak(r) * r.mfu) / time
+    return r.flops / (_peak(r) * r.share) / time
 Route.gpus_for = _gpus_for
 
-# %% ../nbs/11e_machines.ipynb #88ccddb5
+# %% ../nbs/11e_machines.ipynb #cafb793f
 _RESULTS = 'lines', 'tokens', 'flops', 'months_to_write', 'months_to_train', 'fits'
 
 def _route_text(r):
@@ -148,7 +153,7 @@ def _route_text(r):
     rows = [(k, v, '') if k == 'fits' else (k, v, v.unit) for k in _RESULTS for v in [getattr(r, k)]]
     lines = [f'{k:16s} {v}' for k, v, _ in rows] + ['assuming']
     for f in fields(r):
-        v = getattr(r, f.name)
+        v = dict(mfu=r.share, memory=r.room).get(f.name) or getattr(r, f.name)
         lines.append(f'  {f.name:14s} {v}' + (f'  ({v.source})' if getattr(v, 'source', '') else ''))
     return '\n'.join(lines)
 

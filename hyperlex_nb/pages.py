@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['library', 'reading', 'page_tokens', 'convert', 'Level', 'levels']
 
-# %% ../nbs/11f_pages.ipynb #e8710c24
+# %% ../nbs/11f_pages.ipynb #f014534f
 import functools, json
 from importlib.resources import files
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .estimates import Estimate, bootstrap, _checked
-from .laws import LAWS
+from .laws import chinchilla
 
 # %% ../nbs/11f_pages.ipynb #7211c645
 _PG19 = Estimate(1.97e9, 1.965e9, 1.975e9, 'word', 'PG-19, arXiv 1911.05507') / Estimate(28_602, unit='book')
@@ -87,15 +87,15 @@ def convert(amount, # an Estimate in one of word, page (1,800 characters), book,
     per = _per_word(corpus, tokenizer, hyper)
     return amount if to == amount.unit else amount*(per[to]/per[amount.unit])
 
-# %% ../nbs/11f_pages.ipynb #8738c812
+# %% ../nbs/11f_pages.ipynb #ee5b7493
 class Level(NamedTuple):
     "A rung of seed 003"
     pages: float
     claimed: float # tokens, the seed's
     level: str # the seed's words, in English
     tokens: Estimate # ours
-    size: float # parameters of the best model for so many tokens, read once
-    loss: float # nats a token of that model
+    size: Estimate # parameters of the best model for so many tokens, read once
+    loss: Estimate # nats a token of that model
     books: float # share of all books of the world that so many pages are
     known: str # trained on about so many tokens
     unknown: str
@@ -106,12 +106,14 @@ _RUNGS = [(1e6, 1e9, 'simple knowledge and facts', 'GPT-1: 0.8 billion words of 
           (1e9, 1e12, 'a working specialist', 'LLaMA: 1.0-1.4 trillion of general text (2302.13971); StarCoder2, code: about 0.9 trillion, read up to five times (2402.19173)', 'besides code no topic is known to have so much text'),
           (1e10, 1e13, 'near an expert', 'Llama 3: 15 trillion of general text (2407.21783); FineWeb, the English web: 15 trillion (2406.17557)', 'no topic has so much text; it is the whole web of a large language')]
 
-def levels(corpus='opencorpora', tokenizer='o200k', law=LAWS['besiroglu']):
+def levels(corpus='opencorpora', tokenizer='o200k', law=None): # None: `chinchilla()`, of English text and another tokenizer, extrapolated at both ends
     "The four rungs of seed 003 with what is measured, computed and known beside what is claimed: a list of `Level`"
+    law = law or chinchilla()
+    E, A, B, alpha, beta = law._all.T
     per_book = convert(Estimate(1, unit='book'), 'page', corpus).value
     rows = []
     for pages, claimed, level, known, unknown in _RUNGS:
         D = convert(Estimate(pages, unit='page'), 'token', corpus, tokenizer)
-        N = law._partner(D=D.value)
-        rows.append(Level(pages, claimed, level, D, N, law.loss(N, D.value).value, pages/per_book/_ALL_BOOKS, known, unknown))
+        N = law._estimate((D.value**beta*alpha*A/(beta*B))**(1/alpha), 'parameter')
+        rows.append(Level(pages, claimed, level, D, N, law.loss(N.value, D.value), pages/per_book/_ALL_BOOKS, known, unknown))
     return rows

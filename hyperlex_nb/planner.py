@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plan_model', 'plan_train', 'plan_corpus', 'plan_equivalence', 'plan_route', 'plan_choose']
 
-# %% ../nbs/12_planner.ipynb #f3e9c2ff
+# %% ../nbs/12_planner.ipynb #a1252147
 from pathlib import Path
 
 from .estimates import Estimate, Sheet, quantity, _checked, _whole, _short
@@ -15,7 +15,7 @@ from .memory import training_memory, serving_memory
 from .machines import Route, bill, _gpu, _gpu_name
 from .pages import convert, levels, _UNITS
 from .equivalence import equivalence, own_law
-from .chooser import choose
+from .chooser import choose, _flops
 
 # %% ../nbs/12_planner.ipynb #064572e6
 def _one(**given):
@@ -44,7 +44,7 @@ def _parts(memory):
     "A `Memory` as a dict"
     return {k: v for k, v in vars(memory).items() if v is not None} | dict(total=memory.total)
 
-# %% ../nbs/12_planner.ipynb #8d435003
+# %% ../nbs/12_planner.ipynb #d6cb8e72
 def plan_model(N=None, # parameters, such as 70B: a Llama-like dense model of that size
                shape=None, # or a published one, such as llama-3-70b, mixtral-8x7b
                config=None, # or a file or folder with a transformers config.json
@@ -73,7 +73,7 @@ def plan_model(N=None, # parameters, such as 70B: a Llama-like dense model of th
         results |= dict(cache=s.cache(length, batch), answering=_parts(serve), answering_fits=serve.fits(card.memory),
                         fewest_gpus_to_answer=next((t for t in _splits(s) if serving_memory(s, length=length, batch=batch, bits=bits, tensor=t).fits(card.memory)), None))
     results |= dict(training=_parts(train), training_fits=train.fits(card.memory))
-    return Sheet(f'The model on {gpus} {_gpu_name(gpu)}', dict(shape=str(shape or config or N), gpu=_gpu_name(gpu), gpus=gpus, length=length, batch=batch, bits=bits, method=method, sharding=sharding, tensor=tensor, checkpointing=checkpointing, precision=precision, rank=rank), results,
+    return Sheet(f'The model on {gpus} {_gpu_name(gpu)}', dict(shape=str(shape or config or Estimate(quantity(N, 'N', 1e6, 1e13).value, unit='parameter')), vocab=s.vocab, gpu=_gpu_name(gpu), gpus=gpus, length=length, batch=batch, bits=bits, method=method, sharding=sharding, tensor=tensor, checkpointing=checkpointing, precision=precision, rank=rank), results,
                  (f'memory is for each card, and fits when its upper end is below {card.memory/1e9:.0f} GB; training and answering are separate',))
 
 # %% ../nbs/12_planner.ipynb #e91f4efa
@@ -101,7 +101,7 @@ def _fewest(s, card, **how):
     "The fewest cards, the tensor-parallel ones times a power of 2, on which training fits; None"
     return next((g for k in range(17) if training_memory(s, gpus=(g := how['tensor']*2**k), **how).fits(card.memory)), None)
 
-# %% ../nbs/12_planner.ipynb #d49bb0e3
+# %% ../nbs/12_planner.ipynb #99339cfe
 def plan_train(N=None, # parameters, such as 70B; one or two of N, D and C
                D=None, # tokens, such as 1.4T
                C=None, # training FLOPs, such as 5.76e23
@@ -126,19 +126,22 @@ def plan_train(N=None, # parameters, such as 70B; one or two of N, D and C
     N, D = _complete(N, D, C, law_)
     worth = effective_tokens(D, None if unique is None else quantity(unique, 'unique', 1e3, 1e17, 'token').value)
     gpus, vocab, how = _whole('gpus', gpus, 1, 1e6), _whole('vocab', vocab, 2), dict(method=method, batch=_whole('batch', batch), length=_whole('length', length), tensor=_whole('tensor', tensor), checkpointing=checkpointing, precision=precision, sharding=sharding)
-    s, b = Shape.sized(N, vocab=vocab), bill(6*N*D, gpu, gpus, mfu, price)
+    s, adapt = Shape.sized(N, vocab=vocab), method in ('lora', 'qlora')
+    b = bill(_flops(method, N, D)/3 if adapt else 6*N*D, gpu, gpus, mfu, price)
     memory, best = training_memory(s, gpus=gpus, **how), law_.optimum(6*N*D)
     tokens = Estimate(D, unit='token')
     results = dict(flops=b.flops, parameters=Estimate(N, unit='parameter'), tokens=tokens, tokens_per_parameter=D/N, worth=Estimate(worth, unit='token', source='repeated text, 2305.16264 eq. 5'), loss=law_.loss(N, worth),
         best_parameters=best[0], best_tokens=best[1], best_loss=best[2], flops_with_attention=s.flops(how['length'], training=True)*tokens,
         gpu_hours=b.hours, days=b.days, nodes=b.nodes, energy=b.energy, cost=b.cost, memory=_parts(memory), fits=memory.fits(card.memory), fewest_gpus=_fewest(s, card, **how), best_vocabulary=best_vocabulary(N),
         text={u: convert(tokens, u, corpus, tokenizer) for u in ('byte', 'page', 'book')})
+    if adapt: results |= dict.fromkeys(('loss', 'best_parameters', 'best_tokens', 'best_loss', 'flops_with_attention', 'tokens_per_parameter'))
     assumed = dict(b.assumed)
-    return Sheet(f'Training on {gpus} {_gpu_name(gpu)}', dict(law=law_.source, gpu=_gpu_name(gpu), gpus=gpus, unique=unique or 'all', **assumed, method=method, sharding=sharding, tensor=tensor, precision=precision), results,
-                 ('hours are those of 6ND at the MFU that published trainings had, restarts included', 'the law was fitted below 16 billion parameters on English text; beyond, it is extrapolated',
+    return Sheet(f'Training on {gpus} {_gpu_name(gpu)}', dict(law=law_.source, gpu=_gpu_name(gpu), gpus=gpus, unique=unique or 'all', **assumed, **how, vocab=vocab, corpus=corpus, tokenizer=tokenizer), results,
+                 (*(('hours are those of published trainings, restarts included',) if mfu is None else ()), f'the loss is that of the law ({law_.source}), which knows its own range of sizes, text and tokenizer only' if not adapt else
+                  'an adapter: 4ND operations, 1.4 times as long in 4 bits; laws of training from scratch say nothing of its loss',
                   *(() if memory.fits(card.memory) else (f'does not fit: {memory.total} on each card of {card.memory/1e9:.0f} GB',))))
 
-# %% ../nbs/12_planner.ipynb #7740711c
+# %% ../nbs/12_planner.ipynb #59e1c474
 _FIGURES = '.png', '.svg', '.pdf'
 _AMOUNTS = dict(pages='page', books='book', words='word', characters='character', bytes='byte', tokens='token', hypertokens='hypertoken')
 
@@ -153,19 +156,19 @@ def plan_corpus(pages=None, # of 1,800 characters, such as 100M; at most one amo
                 corpus='opencorpora', # whose ratios: opencorpora, classics
                 tokenizer='o200k', # what a token is: gpt2, cl100k, llama3, o200k, ...
                 limit=3e7, # characters of the topic that are read
-                bits=2e6, # characters that its model of bits learns from; 0: no bits
+                bits_characters=2e6, # that its model of bits learns from; 0: no bits
                 seed=0, # of the draws
                 figure=None): # a file for the topic's figure
     "An amount of text in all measures, or how much of a topic is needed until nothing new comes: a `Sheet`"
     given = {k: v for k, v in dict(pages=pages, books=books, words=words, characters=characters, bytes=bytes, tokens=tokens, hypertokens=hypertokens).items() if v is not None}
     if len(given) + (topic is not None) > 1: raise ValueError(f"{', '.join([*given, *(['topic'] if topic is not None else [])])}: expected at most one of them")
-    if topic is not None: return _topic(topic, limit, bits, seed, figure)
+    if topic is not None: return _topic(topic, limit, bits_characters, seed, figure)
     if figure is not None: raise ValueError('figure: expected only together with topic')
     if given:
         (name, x), = given.items()
         amount = quantity(x, name, 1, 1e18, _AMOUNTS[name])
         return Sheet('The same text in other measures', {name: amount, 'corpus': corpus, 'tokenizer': tokenizer}, {u: convert(amount, u, corpus, tokenizer) for u in _UNITS})
-    rows = {f'{l.pages/1e6:,.0f}M pages': dict(claimed=f'{l.claimed:.0e} tokens: {l.level}', tokens=l.tokens, best_model=Estimate(l.size, unit='parameter'), loss=Estimate(l.loss, unit='nat/token'), share_of_all_books=f'{l.books:.4%}', known=l.known, not_known=l.unknown)
+    rows = {f'{l.pages/1e6:,.0f}M pages': dict(claimed=f'{l.claimed:.0e} tokens: {l.level}', tokens=l.tokens, best_model=l.size, loss=l.loss, share_of_all_books=f'{l.books:.4%}', known=l.known, not_known=l.unknown)
             for l in levels(corpus, tokenizer)}
     return Sheet('The ladder of seed 003', dict(corpus=corpus, tokenizer=tokenizer), rows, ('a level of ability was never measured against the pages of a topic: the third column of the seed is not testable as it stands',))
 
@@ -173,7 +176,7 @@ def _topic(topic, limit, bits, seed, figure):
     "How much of a topic is needed: a `Sheet`"
     from hyperlex_nb.saturation import THRESHOLDS, growth
     from hyperlex_nb.sources import documents
-    limit, bits, seed = quantity(limit, 'limit', 1e4, 1e10, 'character').value, _whole('bits', bits, 0, 10**9, 'character'), _whole('seed', seed, 0, 2**32)
+    limit, bits, seed = quantity(limit, 'limit', 1e4, 1e10, 'character').value, _whole('bits_characters', bits, 0, 10**9, 'character'), _whole('seed', seed, 0, 2**32)
     if figure is not None and (Path(figure).suffix.lower() not in _FIGURES or not Path(figure).absolute().parent.is_dir()):
         raise ValueError(f"figure={figure!r}: expected a file in a folder that is there, ending in one of {', '.join(_FIGURES)}")
     g = growth(documents(topic), limit=limit, bits=bits, seed=seed)
@@ -183,13 +186,13 @@ def _topic(topic, limit, bits, seed, figure):
     until = [g.until(m) for m in THRESHOLDS if m in g.curves]
     results = dict(documents=g.documents, words=Estimate(g.words, unit='word'), bytes=Estimate(g.bytes, unit='byte'), **{f'heaps_{k}': dict(K=K, beta=beta) for k, (K, beta) in g.heaps.items()},
                    **{f'until_{u.measure}': dict(words=u.words, pages=u.pages, at_least=Estimate(u.at_least, unit='word'), says=str(u)) for u in until}, curves=g.as_dict()['curves'])
-    return _Topic(f'Saturation of {Path(str(topic)).name}', dict(topic=Path(str(topic)).name, limit=limit, seed=seed), results, (*g.notes, 'words and facts never end; what falls is the share of new ones'))
+    return _Topic(f'Saturation of {Path(str(topic)).name}', dict(topic=Path(str(topic)).name, limit=limit, seed=seed), results, (*g.notes, 'what falls is the share of new ones; that words end is not claimed'))
 
 class _Topic(Sheet):
     "A sheet whose curves are for programs only"
     def __str__(self): return str(Sheet(self.title, self.given, {k: v for k, v in self.results.items() if k != 'curves'}, self.notes))
 
-# %% ../nbs/12_planner.ipynb #0f361b93
+# %% ../nbs/12_planner.ipynb #44caa841
 def _labels(values):
     "A short name for each of some sizes, longer ones where two would be the same"
     short = [_short(v) for v in values]
@@ -201,23 +204,24 @@ def plan_equivalence(N='30B,70B,200B', # parameters of the hyperlexic model, one
                      D=None, # tokens of its text in the ordinary tokenizer; None: the law's optimum for N
                      multiplier=None, # measured compute multiplier, such as 2.2[1.9,2.6]
                      compression=None, # or times fewer tokens, such as 1.23[1.18,1.25]
-                     price=None, # and bits per byte over the ordinary model's at equal size and text, such as 0.997[0.981,1.01]
+                     bits_ratio=None, # and bits per byte over the ordinary model's at equal size and text, such as 0.997[0.981,1.01]
+                     spend=False, # what shorter tokens save on more text
                      targets='300B,1000B,1500B', # sizes that are claimed
                      law='refit', # refit, hoffmann, besiroglu, or the folder of a scaling run
                      seed=0): # of the draws
     "Which ordinary model a hyperlexic one equals, and what multiplier a claim would need: a `Sheet`"
-    if multiplier is not None and (compression is not None or price is not None): raise ValueError('multiplier: expected either it, or compression and price')
-    if multiplier is None and compression is None and price is None: multiplier, note = Estimate(2.25, 2, 2.5, source='H-Net 2507.07955, Over-Tokenized 2501.16975: the best published'), ('no multiplier is given: the best published ones are taken',)
+    if multiplier is not None and (compression is not None or bits_ratio is not None): raise ValueError('multiplier: expected either it, or compression and bits_ratio')
+    if multiplier is None and compression is None and bits_ratio is None: multiplier, note = Estimate(2.25, 2, 2.5, source='H-Net 2507.07955, Over-Tokenized 2501.16975: as published, ratios of size'), ('no multiplier is given: two published ones are taken',)
     else: note = ()
     law_, rows = _law(law), {}
-    found = [equivalence(n, D, multiplier, 1. if compression is None else compression, 1. if price is None else price, _list(targets), law_, seed) for n in _list(N)]
+    found = [equivalence(n, D, multiplier, 1. if compression is None else compression, 1. if bits_ratio is None else quantity(bits_ratio, 'bits_ratio', .5, 2), _list(targets), law_, seed, spend) for n in _list(N)]
     for name, e in zip(_labels([e.N for e in found]), found):
         rows[name] = dict(tokens=Estimate(e.D, unit='token'), multiplier=e.multiplier, loss=e.loss, same_balance=e.balanced, same_text=e.same_text, same_size=e.same_size,
                                         multiplier_needed=dict(zip(_labels(list(e.needed)), e.needed.values())))
-    return Sheet('What a hyperlexic model equals', dict(multiplier=multiplier, compression=compression, price=price, law=law_.source), rows,
+    return Sheet('What a hyperlexic model equals', dict(multiplier=multiplier, compression=compression, bits_ratio=bits_ratio, spend=spend, law=law_.source, seed=seed), rows,
                  (*note, 'same balance: parameters and text both grow as the law spreads them; same text: parameters alone; same size: text alone', 'equal loss is not equal ability; the law is extrapolated beyond 16 billion parameters'))
 
-# %% ../nbs/12_planner.ipynb #39de430c
+# %% ../nbs/12_planner.ipynb #44007256
 def plan_route(N='70B,200B', # parameters, one or several
                size='1T', # bytes of hyperphrases
                line='300[100,500]', # characters of a line
@@ -236,11 +240,12 @@ def plan_route(N='70B,200B', # parameters, one or several
     for name, n in zip(_labels([n.value for n in sizes]), sizes):
         for gpu, cards in dict(A100=a100, H100=h100).items():
             r = Route(params=n, gpu=gpu, gpus=_whole(gpu.lower(), cards, 1, 10**6, 'gpu'), **a)
-            b = bill(r.flops, gpu, r.gpus, r.mfu, price)
-            rates[f'price_{gpu}'] = dict(b.assumed)['price']
-            rows[f'{name} on {cards} {gpu}'] = dict(months_to_write=r.months_to_write, months_to_train=r.months_to_train, cost_to_train=b.cost, state_fits=r.fits, gpus_for_two_months=r.gpus_for(2))
-    return Sheet('One terabyte of hyperphrases', a | dict(char_bytes=r.char_bytes, mfu=r.mfu, state=r.state) | rates, dict(lines=r.lines, tokens=r.tokens, **rows),
-                 ('claimed: 1e9 lines, 2-3 months on 16 A100, 1-2 months on an H100 cluster of no stated size', 'the state is weights, gradients and AdamW; activations come on top'))
+            b = bill(r.flops, gpu, r.gpus, r.share, price)
+            rates |= {f'price_{gpu}': dict(b.assumed)['price'], f'mfu_{gpu}': r.share}
+            memory = training_memory(Shape.sized(n.value), gpus=r.gpus, sharding='fsdp', length=4096)
+            rows[f'{name} on {cards} {gpu}'] = dict(months_to_write=r.months_to_write, months_to_train=r.months_to_train, cost_to_train=b.cost, memory=memory.total, fits=memory.fits(_gpu(gpu).memory), gpus_for_two_months=r.gpus_for(2))
+    return Sheet('One terabyte of hyperphrases', a | dict(char_bytes=r.char_bytes, state=r.state) | rates, dict(lines=r.lines, tokens=r.tokens, **rows),
+                 ('claimed: 1e9 lines, 2-3 months on 16 A100, 1-2 months on an H100 cluster of no stated size', 'where it does not fit the months are those of a machine with more memory; memory is for each card, FSDP, a text of 4,096 tokens'))
 
 # %% ../nbs/12_planner.ipynb #f2419cd6
 def plan_choose(goal, # facts, style, skill, language, or several with commas

@@ -16,7 +16,7 @@ from .machines import Route, bill
 from .pages import convert, library, reading, _measured
 from .equivalence import equivalence
 
-# %% ../nbs/12a_statements.ipynb #4ba34cf2
+# %% ../nbs/12a_statements.ipynb #0e00b5be
 class Statement(NamedTuple):
     "A number of the seeds: what it says, what it is"
     seed: str # '000' to '004'
@@ -31,9 +31,9 @@ class Statement(NamedTuple):
         return self.ours/self.claimed
     @property
     def finding(self):
-        "'agrees' where ours lies within the claimed or an exact claim within ours; 'overlaps', or 'off by' the factor between the nearest ends"
+        "'agrees' where ours lies within the claimed, or an exact claim within ours that is no wider than a factor of two; 'overlaps', or 'off by' the factor between the nearest ends"
         c, o = self.claimed, self.ours
-        if (c.low <= o.low and o.high <= c.high) or (c.low == c.high and o.low <= c.value <= o.high): return 'agrees'
+        if (c.low <= o.low and o.high <= c.high) or (c.low == c.high and o.low <= c.value <= o.high < 2*o.low): return 'agrees'
         if o.low <= c.high and c.low <= o.high: return 'overlaps'
         factor = max(o.low/c.high, c.low/o.high)
         return f'off by {factor:.2g}x' if factor < 1000 else f'off by {factor:.0e}x'
@@ -68,7 +68,7 @@ def _letters(m):
     chars = byte['value']/(m['byte/page']['value']/1800)
     return Estimate(chars*1/math.log2(33), chars*.6/math.log2(33), byte['value']*bits['value']/math.log2(33), 'letter/word', f"0.6-1.0 bit a character; {bits['metric']} of run {bits['run']}")
 
-# %% ../nbs/12a_statements.ipynb #2e5bc909
+# %% ../nbs/12a_statements.ipynb #e7b7915b
 def _rates():
     "Statements on tokens"
     word = _exact(1, 'word')
@@ -77,7 +77,7 @@ def _rates():
     sentence = Estimate(sentence['value'], sentence['low'], sentence['high'], 'word/sentence', f"run {sentence['run']}")
     gain = tokens('cl100k')/hyper
     product = Estimate(math.sqrt(27*1000), 3*2*1.5*3, 10*5*2*10, '', "the product of the seed's own rows, the vocabulary's aside")
-    return [('000', 'C06', 'the steps together compress 30-500 times', _range(30, 500), product, "multiplying the seed's own rows gives another range; what the steps give together is measured by the ledger"),
+    return [('000', 'C06', 'the steps together compress 30-500 times (the seed against itself)', _range(30, 500), product, "multiplying the seed's own rows gives another range; what the steps give together is measured by the ledger"),
         ('000', 'C08', '1 trillion tokens become 30-100 billion hypertokens: times fewer', _range(10, 1000/30), gain, 'lossless hyperlexemes against the tokens of GPT-4'),
         ('000', 'C08', 'a context of 32K becomes 2K: times fewer', _exact(16), gain, 'the same rate; the rest would have to be left out'),
         ('000', 'C08', '800 GB become 10-30 GB: GB', _range(10, 30, 'GB'), _floor(), 'the information of so much text, 0.6-1.0 bit a character; less is loss'),
@@ -91,7 +91,7 @@ def _floor():
     chars = 800/(m['byte/page']['value']/1800)
     return Estimate(chars*.8/8, chars*.6/8, chars*1/8, 'GB', '0.6-1.0 bit a character')
 
-# %% ../nbs/12a_statements.ipynb #817bcf8b
+# %% ../nbs/12a_statements.ipynb #8c751d37
 def _models(law):
     "Statements on models and machines"
     big, route = SHAPES['llama-3-70b'], Route()
@@ -106,14 +106,14 @@ def _models(law):
         m = equivalence(N, targets=(t,), law=law).needed[t]
         return Estimate(m.value, m.low, m.high, '', law.source)
     def months(N, **kw): return Route(params=Estimate(N, unit='parameter'), **kw)
-    best = Estimate(2.25, 2, 2.5, '', 'the best published: H-Net 2507.07955, Over-Tokenized 2501.16975')
+    best = Estimate(2.25, 2, 2.5, '', 'two published: H-Net 2507.07955, Over-Tokenized 2501.16975')
     return [('004', 'C17', 'attention costs (n/5)^2: times fewer operations of attention', _exact(25), Estimate(r*r, unit='', source='hyperlexemes against the tokens of GPT-4, squared'), 'the square of the measured rate, for the same text'),
         ('004', 'C17', 'and so of the whole model, 70B at 200K tokens', _exact(25), ratio, 'matrices cost as the first power, and they are most of the work'),
-        ('004', 'C17', 'a context of 200K is held with ease: GB of keys and values on a card of 80', _range(1, 80, 'GB'), big.cache(length)/Estimate(1e9, unit='byte/GB'), 'the shape of Llama 3 70B in 16 bits, one text; it leaves nothing for the weights'),
+        ('004', 'C17', 'a context of 200K is held with ease: GB on a card of 80, weights and cache of one text', _range(1, 80, 'GB'), (big.cache(length) + Estimate(2*big.params, unit='byte'))/Estimate(1e9, unit='byte/GB'), 'the shape of Llama 3 70B in 16 bits; two thirds are weights, and a third is this one text'),
         ('004', 'C18', 'a token of GPT costs 60-100 FLOP', _range(60, 100, 'FLOP/token'), per_token, 'a dense model does two operations for each parameter'),
         ('004', 'C18', 'a hypertoken costs 5-10 FLOP', _range(5, 10, 'FLOP/token'), Estimate(2*70e9, 2*30e9, 2*200e9, 'FLOP/token', '2N for 30B to 200B'), 'the same rule: the length of a token changes nothing in it'),
         ('000', 'C07', "a 30B reaches GPT-3: FLOPs of an ordinary 30B at its loss, at most GPT-3's own", _range(.01, 1), Estimate(*(30e9*x/(175e9*300e9) for x in gpt3[:3]), '', law.source), 'by the law, and without any hyperlexeme: 175B on 300 billion tokens was too large a model for its text'),
-        ('004', 'C15', '70B equals 300B: the multiplier', needed(70e9, 300e9), best, 'needed against the best that anybody has published'),
+        ('004', 'C15', '70B equals 300B: the multiplier', needed(70e9, 300e9), best, 'needed against two that are published'),
         ('004', 'C15', '70B equals 1000B: the multiplier', needed(70e9, 1000e9), best, 'the same'),
         ('004', 'C15', '200B equals 1500B: the multiplier', needed(200e9, 1500e9), best, 'the same'),
         ('004', 'C20', '1 TB is 1e9 lines', _range(1e9/math.sqrt(10), 1e9*math.sqrt(10), 'line'), route.lines, "the order of magnitude, at the seed's own length of a line"),

@@ -72,7 +72,7 @@ def test_tokenize_says_in_one_line_what_is_wrong(material, tmp_path, capsys, nam
 
 PLANS = [('model', ['--N', '70B', '--tensor', '8', '--no-checkpointing'], dict(N='70B', tensor=8, checkpointing=False)), ('train', ['--N', '7e10', '--D', '1400e9', '--law', 'besiroglu', '--mfu', '0.35..0.45'], dict(N='70B', D='1.4T', law='besiroglu', mfu='0.35..0.45')),
          ('train', ['--C=5.76e23', '--law=hoffmann', '--gpus', '16384'], dict(C=5.76e23, law='hoffmann', gpus=16_384)), ('corpus', [], {}), ('corpus', ['--pages', '100M', '--tokenizer', 'cl100k'], dict(pages=1e8, tokenizer='cl100k')),
-         ('equivalence', ['--N', '30B,70B', '--multiplier', '2.2[1.9,2.6]', '--law', 'besiroglu'], dict(N=['30B', '70B'], multiplier='2.2[1.9,2.6]', law='besiroglu')), ('equivalence', ['--N', '70e9', '--compression', '2', '--price', '.8', '--law', 'besiroglu'], dict(N='70B', compression=2, price=.8, law='besiroglu')),
+         ('equivalence', ['--N', '30B,70B', '--multiplier', '2.2[1.9,2.6]', '--law', 'besiroglu'], dict(N=['30B', '70B'], multiplier='2.2[1.9,2.6]', law='besiroglu')), ('equivalence', ['--N', '70e9', '--compression', '2', '--bits-ratio', '.8', '--law', 'besiroglu'], dict(N='70B', compression=2, bits_ratio=.8, law='besiroglu')),
          ('route', ['--token-bytes', '4[3,5]', '--h100', '512'], dict(token_bytes='4[3,5]', h100=512)), ('choose', ['--goal', 'facts,style', '--D', '50M', '--private', '--no-sources', '--budget', '1e3'], dict(goal='facts,style', D=5e7, private=True, budget=1000))]
 
 @pytest.mark.parametrize('kind, args, given', PLANS, ids=[' '.join([k, *a[:2]]) for k, a, _ in PLANS])
@@ -99,14 +99,14 @@ def test_a_topic_is_one_json_object_though_it_takes_long(topic, capsys, monkeypa
     from functools import partial
     from hyperlex_nb import runs, saturation
     monkeypatch.setattr(saturation, 'progress', partial(runs.progress, every=0))
-    assert main(['plan', 'corpus', '--topic', str(topic), '--bits', '0', '--figure', str(topic.parent/'f.png'), '--json']) == 0
+    assert main(['plan', 'corpus', '--topic', str(topic), '--bits-characters', '0', '--figure', str(topic.parent/'f.png'), '--json']) == 0
     out = capsys.readouterr().out
     assert json.loads(out)['results']['documents'] == 15 and (topic.parent/'f.png').stat().st_size > 5000
 
 
 def test_names_that_look_like_numbers_are_names(topic, capsys, monkeypatch):
     monkeypatch.chdir(topic.parent)
-    assert main(['plan', 'corpus', '--topic', '1984', '--bits', '0']) == 0 and 'Saturation of 1984' in capsys.readouterr().out
+    assert main(['plan', 'corpus', '--topic', '1984', '--bits-characters', '0']) == 0 and 'Saturation of 1984' in capsys.readouterr().out
     assert main(['plan', 'model', '--config', '1984']) == 2 and len(capsys.readouterr().err.strip().splitlines()) == 1
 
 

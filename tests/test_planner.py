@@ -31,7 +31,7 @@ def topic(tmp_path_factory):
 
 
 CALLS = {'model': lambda: plan_model('70B'), 'published model': lambda: plan_model(shape='mixtral-8x7b', tensor=2, bits=4), 'encoder': lambda: plan_model(shape='bert-base-cased', gpus=1), 'train': lambda: plan_train('70B', '1.4T'), 'train where it does not fit': lambda: plan_train('70B', '1.4T', gpu='T4', gpus=1, unique='100B'),
-         'ladder': plan_corpus, 'amount': lambda: plan_corpus(pages='100M', corpus='classics'), 'equivalence': plan_equivalence, 'impossible': lambda: plan_equivalence('70B', compression='2[1.8,2.2]', price='0.8[0.7,0.97]'), 'route': plan_route, 'choose': lambda: plan_choose('facts,style', '50M', budget=1000, latency='5'),
+         'ladder': plan_corpus, 'amount': lambda: plan_corpus(pages='100M', corpus='classics'), 'equivalence': plan_equivalence, 'impossible': lambda: plan_equivalence('70B', compression='2[1.8,2.2]', bits_ratio='0.8[0.7,0.97]'), 'route': plan_route, 'choose': lambda: plan_choose('facts,style', '50M', budget=1000, latency='5'),
          'nothing to choose': lambda: plan_choose('skill', '50M', budget=.01)}
 
 
@@ -57,8 +57,8 @@ def values(told, *path):
 
 
 def test_what_cannot_be_reached_is_none_with_its_chance():
-    e = plan_equivalence('70B', compression=2, price=.8).as_dict()['results']['70B']
-    assert e['same_balance']['value'] is None and e['same_balance']['possible'] == 0 and 'impossible' in str(plan_equivalence('70B', compression=2, price=.8))
+    e = plan_equivalence('70B', compression=2, bits_ratio=.8).as_dict()['results']['70B']
+    assert e['same_balance']['value'] is None and e['same_balance']['possible'] == 0 and 'impossible' in str(plan_equivalence('70B', compression=2, bits_ratio=.8))
 
 
 def test_the_model_is_the_shapes_and_the_memorys():
@@ -127,7 +127,7 @@ def test_the_ladder_is_that_of_pages():
 def test_a_topic_is_measured_and_drawn(topic, tmp_path):
     from hyperlex_nb.saturation import THRESHOLDS, growth
     from hyperlex_nb.sources import documents
-    p, g = plan_corpus(topic=str(topic), bits='20k', figure=tmp_path/'a.png'), growth(documents(topic), bits=2e4)
+    p, g = plan_corpus(topic=str(topic), bits_characters='20k', figure=tmp_path/'a.png'), growth(documents(topic), bits=2e4)
     assert (p['documents'], p['words'].value, p['bytes'].value) == (24, g.words, sum(len(f.read_text(encoding='utf-8').strip().encode()) for f in topic.iterdir()))
     measured = [m for m in THRESHOLDS if m in g.curves]
     assert {'words', 'facts', 'bits'} <= set(measured) and p.as_dict()['results']['curves'] == json.loads(json.dumps(g.as_dict()['curves']))
@@ -138,9 +138,9 @@ def test_a_topic_is_measured_and_drawn(topic, tmp_path):
 
 
 def test_a_topic_has_seed_limit_and_no_bits(topic):
-    a, b, c = (plan_corpus(topic=topic, bits=0, seed=s).as_dict() for s in (3, 3, 4))
+    a, b, c = (plan_corpus(topic=topic, bits_characters=0, seed=s).as_dict() for s in (3, 3, 4))
     assert a == b != c and a['results']['words'] == c['results']['words'] and 'until_bits' not in a['results']
-    with pytest.raises(ValueError, match='at least 10 different documents|at least 5,000 words'): plan_corpus(topic=topic, limit='20k', bits=0)
+    with pytest.raises(ValueError, match='at least 10 different documents|at least 5,000 words'): plan_corpus(topic=topic, limit='20k', bits_characters=0)
     with pytest.raises((ValueError, OSError), match='nowhere'): plan_corpus(topic='nowhere')
 
 
@@ -157,14 +157,14 @@ def test_equivalence_is_that_of_its_module():
         e = equivalence(n, 1.4e12, '2.2[1.9,2.6]', targets=(300e9,), seed=3)
         assert (row['multiplier'], row['loss'], row['same_balance'], row['same_text'], row['same_size']) == (e.multiplier, e.loss, e.balanced, e.same_text, e.same_size) and list(row['multiplier_needed'].values()) == list(e.needed.values())
     assert list(plan_equivalence([30e9, '70B'], multiplier=2, law='besiroglu', targets=300e9).results) == ['30B', '70B']
-    one = plan_equivalence('70B', compression='1.23[1.18,1.25]', price='0.997[0.981,1.01]').results['70B']
+    one = plan_equivalence('70B', compression='1.23[1.18,1.25]', bits_ratio='0.997[0.981,1.01]').results['70B']
     assert one['multiplier'] == equivalence('70B', compression='1.23[1.18,1.25]', price='0.997[0.981,1.01]').multiplier
 
 
 def test_without_a_multiplier_the_best_published_is_taken_and_said():
     p = plan_equivalence('70B')
     assert p['70B']['same_balance'] == equivalence(70e9, m=Estimate(2.25, 2, 2.5)).balanced and any('published' in n for n in p.notes) and 'H-Net' in str(p)
-    with pytest.raises(ValueError, match='multiplier: expected either'): plan_equivalence('70B', multiplier=2, price=1)
+    with pytest.raises(ValueError, match='multiplier: expected either'): plan_equivalence('70B', multiplier=2, bits_ratio=1)
 
 
 def test_no_size_is_lost_where_two_are_nearly_equal():
@@ -179,8 +179,8 @@ def test_the_route_is_that_of_machines_with_every_assumption():
     row = p['70B on 256 H100']
     for name, truth in (('months_to_write', r.months_to_write), ('months_to_train', r.months_to_train), ('gpus_for_two_months', r.gpus_for(2)), ('cost_to_train', bill(r.flops, 'H100', 256, price=2).cost)):
         assert (row[name].low, row[name].value, row[name].high) == pytest.approx((truth.low, truth.value, truth.high)), name
-    assert (p['70B on 16 A100']['state_fits'], plan_route('200B')['200B on 16 A100']['state_fits']) == (True, False)
-    assert {'size', 'line', 'char_bytes', 'token_bytes', 'writer', 'decode', 'mfu', 'state'} <= set(p.given)
+    assert (p['70B on 16 A100']['fits'], plan_route('200B')['200B on 256 H100']['fits']) == (False, True)
+    assert {'size', 'line', 'char_bytes', 'token_bytes', 'writer', 'decode', 'mfu_A100', 'state'} <= set(p.given)
 
 
 def test_the_price_is_among_the_routes_assumptions():
@@ -249,7 +249,7 @@ def test_anchor_what_a_70b_needs_to_match_300b(law, D, times):
 
 BAD = [-1, 0, float('nan'), float('inf'), 1e30, '', 'сто', True]
 NUMBERS = [(plan_model, dict(N='70B'), ['N', 'length', 'batch', 'gpus', 'tensor', 'rank', 'vocab']), (plan_train, dict(N='70B', D='1.4T', law='besiroglu'), ['N', 'D', 'unique', 'gpus', 'mfu', 'price', 'tensor', 'length', 'batch', 'vocab']),
-           (plan_train, dict(law='besiroglu'), ['N', 'D', 'C']), (plan_corpus, {}, list(planner._AMOUNTS)), (plan_equivalence, dict(N='70B', law='besiroglu'), ['N', 'D', 'multiplier', 'compression', 'price', 'targets']),
+           (plan_train, dict(law='besiroglu'), ['N', 'D', 'C']), (plan_corpus, {}, list(planner._AMOUNTS)), (plan_equivalence, dict(N='70B', law='besiroglu'), ['N', 'D', 'multiplier', 'compression', 'bits_ratio', 'targets']),
            (plan_route, {}, ['N', 'size', 'line', 'token_bytes', 'writer', 'decode', 'a100', 'h100', 'mfu', 'price']), (plan_choose, dict(goal='facts', D='50M'), ['D', 'N', 'budget', 'latency', 'gpus', 'price'])]
 
 @pytest.mark.parametrize('bad', BAD, ids=str)
@@ -262,10 +262,10 @@ def test_one_line_names_the_parameter_and_its_range(call, rest, name, bad):
 @pytest.mark.parametrize('bad', [-1, float('nan'), float('inf'), 1e30, '', 'сто', True, 1.5], ids=str)
 @pytest.mark.parametrize('call', ['equivalence', 'topic'])
 def test_a_seed_is_a_whole_number(call, bad, topic):
-    with pytest.raises(ValueError, match='^seed=.*expected a (whole )?number from'): plan_equivalence('70B', law='besiroglu', seed=bad) if call == 'equivalence' else plan_corpus(topic=topic, bits=0, seed=bad)
+    with pytest.raises(ValueError, match='^seed=.*expected a (whole )?number from'): plan_equivalence('70B', law='besiroglu', seed=bad) if call == 'equivalence' else plan_corpus(topic=topic, bits_characters=0, seed=bad)
 
 
-@pytest.mark.parametrize('name', ['limit', 'bits'])
+@pytest.mark.parametrize('name', ['limit', 'bits_characters'])
 @pytest.mark.parametrize('bad', [-1, float('nan'), float('inf'), 1e30, '', 'сто', True], ids=str)
 def test_a_topics_numbers(name, bad, topic):
     with pytest.raises(ValueError, match=f'^{name}=.*expected a (whole )?number from .* to '): plan_corpus(topic=topic, **{name: bad})
@@ -293,7 +293,7 @@ def test_a_model_that_cannot_be_divided_so(call, kw, says):
     (lambda: plan_model(), 'N, shape, config: expected exactly one'), (lambda: plan_model('7B', shape='gpt2'), 'exactly one of them, got N, shape'), (lambda: plan_model(shape='gpt5'), "shape='gpt5': expected one of gpt2"), (lambda: plan_model(config='nowhere'), "config='nowhere': no such file"),
     (lambda: plan_model(shape='gpt2', vocab=9), 'vocab=9: expected only together with N'), (lambda: plan_model('70B', bits=5), 'bits=5: expected one of'), (lambda: plan_model('10M', vocab='1M'), 'N=1e.07: expected at least'), (lambda: plan_train('8B', '1T', law='mine'), "law='mine': expected one of refit, hoffmann, besiroglu"),
     (lambda: plan_train('8B', '1T', tokenizer='x'), "tokenizer='x': expected one of gpt2"), (lambda: plan_train('8B', '1T', mfu=2), 'mfu=2: expected a number from 0.001 to 1'), (lambda: plan_corpus(pages=1, books=1), 'pages, books: expected at most one'), (lambda: plan_corpus(pages=1, topic='x'), 'pages, topic: expected at most one'),
-    (lambda: plan_corpus(corpus='web'), "corpus='web': expected one of opencorpora, classics"), (lambda: plan_corpus(pages=5, figure='a.png'), 'figure: expected only together with topic'), (lambda: plan_equivalence('70B', price=20), 'price=20: expected a number from 0.1 to 10'), (lambda: plan_choose('wisdom', '50M'), "goal='wisdom': expected one of facts"),
+    (lambda: plan_corpus(corpus='web'), "corpus='web': expected one of opencorpora, classics"), (lambda: plan_corpus(pages=5, figure='a.png'), 'figure: expected only together with topic'), (lambda: plan_equivalence('70B', bits_ratio=20), 'bits_ratio=20: expected'), (lambda: plan_choose('wisdom', '50M'), "goal='wisdom': expected one of facts"),
     (lambda: plan_choose('facts', '50M', tokens='old'), "tokens='old': expected one of known, new"), (lambda: plan_choose('facts', '50M', change='often'), "change='often': expected one of never")])
 def test_what_is_not_known_is_answered_with_what_is(call, says):
     with pytest.raises(ValueError, match=says) as e: call()

@@ -86,7 +86,7 @@ def test_arithmetic_on_the_measured_ratios(rows):
 
 
 def test_arithmetic_of_models(rows):
-    assert one(rows, 'C17', 'keys and values').ours.value == pytest.approx(2*80*8*128*2*200_000/1e9)
+    assert one(rows, 'C17', 'weights and cache').ours.value == pytest.approx((2*80*8*128*2*200_000 + 2*70_553_706_496)/1e9)
     matrices, attention = 80*(2*8192*8192 + 2*8192*1024 + 3*8192*28_672) + 128_256*8192, 80*8192
     r = (_measured()['opencorpora']['cl100k']['value']/_measured()['opencorpora']['hyperlexemes-64000']['value'])
     assert one(rows, 'C17', 'whole model').ours.value == pytest.approx(r*(2*matrices + 4*attention*200_000)/(2*matrices + 4*attention*200_000/r))
@@ -97,9 +97,11 @@ def test_arithmetic_of_models(rows):
 
 
 def test_arithmetic_of_machines(rows):
-    month, share = 365.25/12*86400, mfu()
+    month = 365.25/12*86400
     for s, N, gpus, peak in ((one(rows, 'C20', 'A100, training 70B'), 70e9, 16, 312e12), (one(rows, 'C20', 'A100, training 200B'), 200e9, 16, 312e12), (one(rows, 'C20', 'H100', 'training 70B'), 70e9, 256, 989.4e12)):
+        share = mfu('H100' if gpus == 256 else 'A100')
         assert ends(s.ours) == pytest.approx((6*N*1e12/6/(gpus*peak*share.high)/month, 6*N*1e12/4/(gpus*peak*share.value)/month, 6*N*1e12/2/(gpus*peak*share.low)/month))
+    share = mfu('A100')
     days = [4*70e9*lines*300*2/4/(16*312e12*x)/86400 for lines, x in ((1e7, share.high), (1e8, share.low))]
     assert (one(rows, 'C21').ours.low, one(rows, 'C21').ours.high) == pytest.approx(days)
 
