@@ -70,16 +70,16 @@ def _train_memory(way, shape, gpus):
     method = way if way in ('lora', 'qlora') else 'adamw'
     return training_memory(shape, method, batch=1, length=2048, gpus=gpus, sharding='fsdp' if gpus > 1 else 'ddp')
 
-# %% ../nbs/11k_chooser.ipynb #2a4e72e0
+# %% ../nbs/11k_chooser.ipynb #14253e24
 def _serving(shape, gpu, gpus, ways, latency=None):
-    "(`Memory`, bits, cards, seconds to an answer as an `Estimate`): the first arrangement that fits and is quick enough, else the first that fits, else the last"
+    "(`Memory`, bits, cards, seconds to an answer as an `Estimate`): the first arrangement that fits and is quick enough, else the quickest that fits, else the last"
     card, length, fitting = _gpu(gpu), _PROMPT + _ANSWER + _PASSAGES*('rag' in ways), None
     for bits, t in [(b, t) for b in ((4,) if 'qlora' in ways else (16, 8, 4)) for t in (1, 2, 4, 8) if t <= gpus and not any(n % t for n in (shape.heads, shape.kv_heads, shape.ff))]:
         m, read, prompt = serving_memory(shape, length=length, bits=bits, tensor=t), shape.params*bits/8/(card.bandwidth*t)*_ANSWER, 2*shape.active*(length - _ANSWER)/(card.flops*t)
         last = m, bits, t, Estimate(read/.6 + prompt/.4, read/.9 + prompt/.6, read/.3 + prompt/.2, 's', 'bandwidth used .3-.9, peak used .2-.6 (assumed)')
         if m.fits(card.memory):
             if latency is None or last[3].high <= latency: return last
-            fitting = fitting or last
+            fitting = min(fitting or last, last, key=lambda x: x[3].high)
     return fitting or last
 
 # %% ../nbs/11k_chooser.ipynb #20e8a874
