@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['Option', 'Advice', 'choose']
 
-# %% ../nbs/11k_chooser.ipynb #67c0883c
+# %% ../nbs/11k_chooser.ipynb #1b7a35a3
 from dataclasses import dataclass
 
-from .estimates import Estimate, quantity, _whole
+from .estimates import Estimate, quantity, _choice, _whole
 from .laws import LAWS, effective_tokens
 from .shapes import Shape
 from .memory import training_memory, serving_memory
@@ -52,17 +52,16 @@ def _objections(way, goals, D, N, change, private, sources):
     if way == 'rag' and D < 5e4: out.append((1, 'so little text fits into the prompt'))
     return out
 
-# %% ../nbs/11k_chooser.ipynb #036641c5
-_PASSES = dict(finetune=3, lora=3, qlora=3)
+# %% ../nbs/11k_chooser.ipynb #31647fa0
+_WORK = dict(adamw=6, lora=4, qlora=4*1.4) # FLOP for a parameter and token; a step of QLoRA takes 1.4 times as long, for unpacking 4 bits
+_PASSES = 3 # over pairs
 _REPLAY, _EMBEDDER, _PASSAGES, _PROMPT, _ANSWER = 1.25, 5e8, 3000, 500, 300 # old text beside new; parameters; tokens
-_QLORA = 1.4 # time of a step against LoRA's, for unpacking 4 bits
 
 def _flops(way, N, D):
     "Training or indexing FLOPs of one way"
-    if way == 'pretrain': return 6*N*max(min(20*N, 4*D), 1)
-    if way == 'continue': return 6*N*D*_REPLAY
     if way == 'rag': return 2*_EMBEDDER*D
-    return (6 if way == 'finetune' else 4*(_QLORA if way == 'qlora' else 1))*N*D*_PASSES[way]
+    tokens = dict(pretrain=min(20*N, 4*D), **{'continue': D*_REPLAY}).get(way, D*_PASSES)
+    return _WORK.get(way, _WORK['adamw'])*N*tokens
 
 def _train_memory(way, shape, gpus):
     "`Memory` per card of training one way; None where nothing is trained"
@@ -117,11 +116,11 @@ class Advice:
             'nothing is possible here: ' + '; '.join(dict.fromkeys(x for o in self.options for x in o.against))
         return '\n'.join([f'recommended: {head}', *map(str, self.options), *(f'assumed: {x}' for x in self.assumed)])
 
-# %% ../nbs/11k_chooser.ipynb #2af47f64
+# %% ../nbs/11k_chooser.ipynb #ad64235c
 def _option(ways, goals, D, N, shape, change, private, sources, tokens, budget, latency, gpu, gpus, price):
     "The `Option` of `ways` in one case"
-    lost = {w: _objections(w, goals, D, N, change, private, sources) for w in ways}
-    spared = 'rag' in ways # what a lookup answers need not be in the weights
+    of_weights = [g for g in goals if g != 'facts' or 'rag' not in ways] # what a lookup answers need not be in the weights
+    lost = {w: _objections(w, of_weights, D, N, change, private, sources) for w in ways}
     points = [max(_POINTS[w][list(_GOALS).index(g)] - sum(p for p, _ in lost[w]) for w in ways) for g in goals]
     card, training = _gpu(gpu), [m for w in ways if (m := _train_memory(w, shape, gpus))]
     serving, bits, cards, answer = _serving(shape, gpu, gpus, ways, latency)
@@ -131,7 +130,7 @@ def _option(ways, goals, D, N, shape, change, private, sources, tokens, budget, 
     if budget is not None and work.cost.high > budget: against.append(f'costs up to {work.cost.high:,.0f} USD, the budget is {budget:,.0f}')
     if latency is not None and answer.high > latency: against.append(f'an answer takes up to {answer.high:.2g} s, allowed are {latency:.2g}')
     if tokens == 'new' and not {'pretrain', 'continue'} & set(ways): against.append('new tokens need their embeddings trained: pretrain or continue')
-    reasons = [_KNOWN[w] for w in ways] + [why for w in ways for p, why in lost[w] if not (spared and w != 'rag' and 'facts change' in why)]
+    reasons = [_KNOWN[w] for w in ways] + [why for w in ways for _, why in lost[w]]
     served = f'answers in {bits} bits on {cards} card' + 's'*(cards > 1)
     memory = dict(serving=serving) | (dict(training=max(training, key=lambda m: m.total.high)) if training else {})
     return Option(ways, max(0, sum(points)/len(points) - .5*(len(ways) - 1)), not against, work.cost, work.hours, answer, memory, (*reasons, served), tuple(against), tuple(_EVIDENCE[w] for w in ways))
@@ -146,14 +145,13 @@ def choose(goal, # one of facts, style, skill, language, or several: 'facts,styl
            gpu='H100', gpus=1, price=None): # what there is; USD an hour for each card, None: its range of rents
     "`Advice`: ten options ranked, each with reasons, cost and what would change the answer. `ValueError` names what is out of range"
     goals = tuple(dict.fromkeys(g.strip() for g in str(goal).split(',')))
-    for name, value, known in [('goal', g, _GOALS) for g in goals] + [('change', change, _CHANGES), ('tokens', tokens, ('known', 'new'))]:
-        if value not in known: raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}")
+    for name, value, known in [('goal', g, _GOALS) for g in goals] + [('change', change, _CHANGES), ('tokens', tokens, ('known', 'new'))]: _choice(name, value, known)
     D, N, gpus = quantity(D, 'D', 1, 1e17, 'token').value, quantity(N, 'N', 1e7, 1e13, 'parameter').value, _whole('gpus', gpus, 1, 10**6, 'gpu')
     budget = None if budget is None else quantity(budget, 'budget', .01, 1e12, 'USD').low
     latency = None if latency is None else quantity(latency, 'latency', 1e-3, 1e5, 's').low
     shape = Shape.sized(N)
     case = goals, D, N, shape, change, private, sources, tokens, budget, latency, _gpu_name(gpu), gpus, price
     options = [_option(w, *case) for w in [*((w,) for w in _POINTS), *_MIXES]]
-    assumed = (f'{_PASSES["lora"]} passes over pairs, {_REPLAY - 1:.0%} of old text when continuing, at most 4 passes in pretraining', f'an embedder of {Estimate(_EMBEDDER, unit="parameter")}, {_PASSAGES} tokens of passages, prompts of {_PROMPT}, answers of {_ANSWER}',
-               f'QLoRA steps take {_QLORA} times as long as those of LoRA', f'a dense model with the shape of Llama 3 at {shape.params/1e9:.3g}B, text cut at 2,048 tokens', 'the budget is for training and indexing, once; answering costs by the hour')
+    assumed = (f'{_PASSES} passes over pairs, {_REPLAY - 1:.0%} of old text when continuing, at most 4 passes in pretraining', f'an embedder of {Estimate(_EMBEDDER, unit="parameter")}, {_PASSAGES} tokens of passages, prompts of {_PROMPT}, answers of {_ANSWER}',
+               f'QLoRA steps take {_WORK["qlora"]/_WORK["lora"]:.1f} times as long as those of LoRA', f'a dense model with the shape of Llama 3 at {shape.params/1e9:.3g}B, text cut at 2,048 tokens', 'the budget is for training and indexing, once; answering costs by the hour')
     return Advice(tuple(sorted(options, key=lambda o: (not o.possible, -o.points, o.cost.value))), assumed)

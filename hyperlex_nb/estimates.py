@@ -123,7 +123,7 @@ def quantity(x, # 70e9, '70B', '2.2[1.9,2.6]', '1.9..2.6' or an Estimate
         raise ValueError(f'{name}={x!r}: expected one number, or a number inside its interval, such as 2.2[1.9,2.6] or 1.9..2.6')
     return Estimate(*parts, unit=unit, source=source)
 
-# %% ../nbs/11a_estimates.ipynb #6907a1ce
+# %% ../nbs/11a_estimates.ipynb #f31541c4
 def _whole(name, x, low=1, high=10**9, unit=''): # parameter; a number, or text such as '8k'; accepted range
     "`x` as an int inside [`low`, `high`]; `ValueError` names the parameter and the range."
     m = _NUMBER.fullmatch(x.strip()) if isinstance(x, str) else None
@@ -132,7 +132,12 @@ def _whole(name, x, low=1, high=10**9, unit=''): # parameter; a number, or text 
     if low <= value <= high and value == int(value): return int(value)
     raise ValueError(f'{name}={x!r}: expected a whole number from {low:,} to {high:,} {unit}'.rstrip())
 
-# %% ../nbs/11a_estimates.ipynb #9dd2f293
+def _choice(name, value, allowed):
+    "`value` if it is allowed; `ValueError` names the parameter and what is."
+    if value not in allowed: raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(str, allowed))}')
+    return value
+
+# %% ../nbs/11a_estimates.ipynb #8c043635
 def _plain(x):
     "`x` in numbers, strings, lists and dicts that JSON can hold; what is infinite becomes None"
     if isinstance(x, Estimate): return {k: v for k, v in dict(value=x.value, low=x.low, high=x.high, unit=x.unit, source=x.source, n=x.n).items() if v not in (None, '') or k == 'unit'}
@@ -161,9 +166,8 @@ def _told(v, end='\n'):
     "A value of a sheet in words; a dict or list on lines of its own, inside another one parted by semicolons"
     if isinstance(v, bool) or v is None: return {True: 'yes', False: 'no', None: '-'}[v]
     if isinstance(v, Estimate): return str(v) + (f'  ({v.source})' if v.source and v.source != 'given' and len(v.source) < 90 else '')
-    if hasattr(v, 'possible'): return str(v)
     if isinstance(v, dict): v = [f"{k}: {_told(x, '; ')}" for k, x in v.items()]
-    if isinstance(v, (list, tuple)): return end.join(_told(x, '; ') for x in v) or '-'
+    if type(v) in (list, tuple): return end.join(_told(x, '; ') for x in v) or '-' # a named tuple tells itself
     return ('impossible' if v == math.inf else _short(v)) if isinstance(v, (int, float)) and v > 0 else str(v)
 
 # %% ../nbs/11a_estimates.ipynb #4a1f7c53

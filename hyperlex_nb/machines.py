@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['GPUS', 'GPU', 'mfu', 'Bill', 'bill', 'Route']
 
-# %% ../nbs/11e_machines.ipynb #d2c2d83e
+# %% ../nbs/11e_machines.ipynb #c6a40d4c
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 
 from .estimates import Estimate, quantity, _checked, _whole, _units
+from .memory import training_memory
+from .shapes import Shape
 
 # %% ../nbs/11e_machines.ipynb #94bfe911
 class GPU(NamedTuple):
@@ -94,7 +96,7 @@ def bill(flops, # FLOP, number, text or Estimate
     days = hours/Estimate(gpus, unit='gpu')/Estimate(24, unit='hour/day')
     return Bill(flops, hours, days, energy, hours*price, -(-gpus//node), _gpu_name(gpu), gpus, (('mfu', share), ('price', price), ('draw', _DRAW), ('pue', _PUE)))
 
-# %% ../nbs/11e_machines.ipynb #35097672
+# %% ../nbs/11e_machines.ipynb #f71c75b5
 @dataclass(frozen=True)
 class Route:
     "The one-terabyte route of seed 004: each field an assumption, each property a result."
@@ -108,11 +110,10 @@ class Route:
     writer: Estimate = Estimate(22e9, 7e9, 70e9, 'parameter', 'assumed: a 7B to 70B model writes the phrases')
     mfu: Estimate = None # None: that of published trainings on the card
     decode: Estimate = Estimate(.13, .06, .28, '', 'share of peak when writing: vLLM throughput, morphllm.com/vllm-benchmarks')
-    state: Estimate = Estimate(16, unit='byte/parameter', source='AdamW in mixed precision: 16 bytes a parameter (ZeRO, arXiv 1910.02054)')
     memory: Estimate = None # byte/gpu; None: the card's
     def __post_init__(self):
         object.__setattr__(self, 'gpu', _gpu_name(self.gpu))
-        _checked('gpus', self.gpus, 1, 10**6, 'gpu')
+        object.__setattr__(self, 'gpus', _whole('gpus', self.gpus, 1, 10**6, 'gpu'))
         for f in fields(self):
             v, unit = getattr(self, f.name), 'byte/gpu' if f.name == 'memory' else getattr(f.default, 'unit', '')
             if f.type is not Estimate or v is None and f.default is None: continue
@@ -120,41 +121,37 @@ class Route:
                 raise ValueError(f"{f.name}={v!s}: expected an Estimate in {unit or 'shares of 1'}")
             _checked(f.name, v.low, unit=unit), _checked(f.name, v.high, unit=unit)
 
-# %% ../nbs/11e_machines.ipynb #0d7fcbdb
-_MONTH = Estimate(365.25 / 12 * 86400, unit='s/month')
+# %% ../nbs/11e_machines.ipynb #e5330f23
+_MONTH = Estimate(365.25/12, unit='day/month')
 _WRITE = Estimate(2, unit='FLOP/parameter/token', source='writing a token: 2N FLOP')
 _TRAIN = Estimate(6, unit='FLOP/parameter/token', source='training on a token: 6N FLOP')
 
-def _peak(r): return Estimate(_gpu(r.gpu).flops, unit='FLOP/s/gpu', source=_gpu(r.gpu).source)
-
 Route.share = property(lambda r: r.mfu or mfu(r.gpu)) # of the peak, in training
 Route.room = property(lambda r: r.memory or Estimate(_gpu(r.gpu).memory, unit='byte/gpu', source=_gpu(r.gpu).source))
-
-def _speed(r, share): return _peak(r) * Estimate(r.gpus, unit='gpu') * share
+Route.needed = property(lambda r: training_memory(Shape.sized(r.params.value), gpus=r.gpus, sharding='fsdp', length=4096).total/Estimate(1, unit='gpu')) # AdamW, FSDP
 
 Route.lines = property(lambda r: r.size / (r.line * r.char_bytes))
 Route.tokens = property(lambda r: r.size / r.token_bytes)
 Route.flops = property(lambda r: _TRAIN * r.params * r.tokens)
-Route.months_to_write = property(lambda r: _WRITE * r.writer * r.tokens / _speed(r, r.decode) / _MONTH)
-Route.months_to_train = property(lambda r: r.flops / _speed(r, r.share) / _MONTH)
-Route.fits = property(lambda r: (r.params * r.state).high <= r.room.low * r.gpus)
+Route.months_to_write = property(lambda r: bill(_WRITE * r.writer * r.tokens, r.gpu, r.gpus, r.decode).days / _MONTH)
+Route.months_to_train = property(lambda r: bill(r.flops, r.gpu, r.gpus, r.share).days / _MONTH)
+Route.fits = property(lambda r: r.needed.high <= r.room.low)
 
 def _gpus_for(r, months): # how many months may training take
     "GPUs of the route's kind that finish training in `months` months."
-    time = Estimate(_checked('months', months, .01, 1200, 'month'), unit='month') * _MONTH
-    return r.flops / (_peak(r) * r.share) / time
+    time = Estimate(_checked('months', months, .01, 1200, 'month'), unit='month') * _MONTH * Estimate(24, unit='hour/day')
+    return bill(r.flops, r.gpu, r.gpus, r.share).hours / time
 Route.gpus_for = _gpus_for
 
-# %% ../nbs/11e_machines.ipynb #cafb793f
-_RESULTS = 'lines', 'tokens', 'flops', 'months_to_write', 'months_to_train', 'fits'
+# %% ../nbs/11e_machines.ipynb #80d38fc0
+_RESULTS = 'lines', 'tokens', 'flops', 'months_to_write', 'months_to_train', 'needed', 'fits'
 
 def _route_text(r):
     "Results above, assumptions below, one a line, each with its source."
-    rows = [(k, v, '') if k == 'fits' else (k, v, v.unit) for k in _RESULTS for v in [getattr(r, k)]]
-    lines = [f'{k:16s} {v}' for k, v, _ in rows] + ['assuming']
+    lines = [f'{k:16s} {getattr(r, k)}' for k in _RESULTS] + ['assuming']
     for f in fields(r):
         v = dict(mfu=r.share, memory=r.room).get(f.name) or getattr(r, f.name)
         lines.append(f'  {f.name:14s} {v}' + (f'  ({v.source})' if getattr(v, 'source', '') else ''))
-    return '\n'.join(lines)
+    return '\n'.join([*lines, f'  training       AdamW, FSDP, a text of 4,096 tokens on each card  ({r.needed.source})'])
 
 Route.__str__ = _route_text

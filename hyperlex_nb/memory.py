@@ -5,23 +5,18 @@
 # %% auto #0
 __all__ = ['Memory', 'training_memory', 'serving_memory']
 
-# %% ../nbs/11d_memory.ipynb #0349ae34
+# %% ../nbs/11d_memory.ipynb #ea66c489
 from dataclasses import dataclass, fields
 
 from fastcore.basics import patch
 
-from .estimates import Estimate, _checked, _whole
+from .estimates import Estimate, _checked, _choice, _whole
 from .shapes import Shape, _matrices, _parts
 
-# %% ../nbs/11d_memory.ipynb #e2db3c3a
+# %% ../nbs/11d_memory.ipynb #2f761b88
 _NF4 = (4 + 8/64 + 32/64/256)/8 # bytes: 4 bits, a constant of 8 for each 64, one of 32 for 256 of those (2305.14314, section 3)
 _8BIT = 2*(1 + 4/256) # bytes of Adam's two moments block-wise (2110.02861; bitsandbytes: blocks of 256)
 _STATES = dict(mixed=(2, 2, 8, 4), fp32=(4, 4, 8, 0), bf16=(2, 2, 4, 0)) # bytes of a weight, its gradient, two moments, master copy
-
-def _choice(name, value, allowed):
-    "`value` if it is allowed; `ValueError` names the parameter and what is."
-    if value not in allowed: raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(str, allowed))}')
-    return value
 
 def _room(overhead): # Estimate in byte, or None
     if overhead is None or isinstance(overhead, Estimate) and overhead.unit == 'byte': return overhead

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['library', 'reading', 'page_tokens', 'convert', 'Level', 'levels']
 
-# %% ../nbs/11f_pages.ipynb #f014534f
+# %% ../nbs/11f_pages.ipynb #29541fc1
 import functools, json
 from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
 
-from .estimates import Estimate, bootstrap, _checked
+from .estimates import Estimate, bootstrap, _checked, _choice
 from .laws import chinchilla
 
 # %% ../nbs/11f_pages.ipynb #7211c645
@@ -58,7 +58,7 @@ def page_tokens(texts, # documents
     low, mid, high = np.quantile(flat, [.025, .5, .975])
     return mean, Estimate(mid, low, high, 'token/page', source, len(flat))
 
-# %% ../nbs/11f_pages.ipynb #0c016914
+# %% ../nbs/11f_pages.ipynb #75d54b57
 @functools.cache
 def _measured():
     return json.loads((files('hyperlex_nb')/'assets'/'ratios.json').read_text(encoding='utf-8'))
@@ -67,10 +67,8 @@ _UNITS = 'word', 'page', 'book', 'character', 'byte', 'token', 'hypertoken'
 
 def _per_word(corpus, tokenizer, hyper):
     "{unit: `Estimate` of so many of it for each word}"
-    if corpus not in (known := _measured()): raise ValueError(f"corpus={corpus!r}: expected one of {', '.join(known)}")
-    rows, names = known[corpus], [k for k in known[corpus] if k != 'byte' and '/' not in k]
-    for k, v in dict(tokenizer=tokenizer, hyper=hyper).items():
-        if v not in names: raise ValueError(f"{k}={v!r}: expected one of {', '.join(names)}")
+    rows = _measured()[_choice('corpus', corpus, _measured())]
+    for k, v in dict(tokenizer=tokenizer, hyper=hyper).items(): _choice(k, v, [k for k in rows if k != 'byte' and '/' not in k])
     def row(key, unit): return Estimate(*(rows[key][k] for k in ('value', 'low', 'high')), unit, f"{rows[key]['metric']} of run {rows[key]['run']}", rows[key]['n'])
     byte, full = row('byte', 'byte/word'), row('byte/page', 'byte/page')
     character = byte/full*Estimate(1800, unit='character/page')
@@ -82,8 +80,7 @@ def convert(amount, # an Estimate in one of word, page (1,800 characters), book,
             corpus='opencorpora', # whose ratios: opencorpora (news, encyclopedia, law, blogs) or classics
             tokenizer='o200k', hyper='hyperlexemes-64000'): # what a token is; what a hypertoken is
     "`amount` in the unit `to`, by ratios measured on Russian text; `ValueError` lists the units and names known"
-    for name, unit in dict(amount=getattr(amount, 'unit', amount), to=to).items():
-        if unit not in _UNITS: raise ValueError(f"{name}={unit!r}: expected one of {', '.join(_UNITS)}")
+    for name, unit in dict(amount=getattr(amount, 'unit', amount), to=to).items(): _choice(name, unit, _UNITS)
     per = _per_word(corpus, tokenizer, hyper)
     return amount if to == amount.unit else amount*(per[to]/per[amount.unit])
 

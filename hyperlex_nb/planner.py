@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['plan_model', 'plan_train', 'plan_corpus', 'plan_equivalence', 'plan_route', 'plan_choose']
 
-# %% ../nbs/12_planner.ipynb #a1252147
+# %% ../nbs/12_planner.ipynb #042990d1
 from pathlib import Path
 
-from .estimates import Estimate, Sheet, quantity, _checked, _whole, _short
+from .estimates import Estimate, Sheet, quantity, _checked, _choice, _whole, _short
 from .laws import LAWS, Law, chinchilla, effective_tokens
 from .shapes import Shape, SHAPES, best_vocabulary
 from .memory import training_memory, serving_memory
 from .machines import Route, bill, _gpu, _gpu_name
 from .pages import convert, levels, _UNITS
 from .equivalence import equivalence, own_law
-from .chooser import choose, _flops
+from .chooser import choose, _WORK
 
-# %% ../nbs/12_planner.ipynb #064572e6
+# %% ../nbs/12_planner.ipynb #91b6d162
 def _one(**given):
     "The name of the one parameter that is not None"
     names = [k for k, v in given.items() if v is not None]
@@ -29,9 +29,7 @@ def _shape(N, shape, config, vocab):
     kind = _one(N=N, shape=shape, config=config)
     if kind == 'N': return Shape.sized(quantity(N, 'N', 1e6, 1e13, 'parameter').value, vocab=_whole('vocab', 128_256 if vocab is None else vocab, 2, 10**9, 'token'))
     if vocab is not None: raise ValueError(f'vocab={vocab!r}: expected only together with N; a shape or a config has its own')
-    if kind == 'shape':
-        if str(shape).lower() not in SHAPES: raise ValueError(f"shape={shape!r}: expected one of {', '.join(SHAPES)}")
-        return SHAPES[str(shape).lower()]
+    if kind == 'shape': return SHAPES[_choice('shape', str(shape).lower(), SHAPES)]
     from transformers import AutoConfig
     if not Path(str(config)).exists(): raise ValueError(f'config={config!r}: no such file or folder')
     return Shape.of(AutoConfig.from_pretrained(str(config), local_files_only=True))
@@ -101,7 +99,7 @@ def _fewest(s, card, **how):
     "The fewest cards, the tensor-parallel ones times a power of 2, on which training fits; None"
     return next((g for k in range(17) if training_memory(s, gpus=(g := how['tensor']*2**k), **how).fits(card.memory)), None)
 
-# %% ../nbs/12_planner.ipynb #99339cfe
+# %% ../nbs/12_planner.ipynb #b3982126
 def plan_train(N=None, # parameters, such as 70B; one or two of N, D and C
                D=None, # tokens, such as 1.4T
                C=None, # training FLOPs, such as 5.76e23
@@ -125,9 +123,9 @@ def plan_train(N=None, # parameters, such as 70B; one or two of N, D and C
     law_, card = _law(law), _gpu(gpu)
     N, D = _complete(N, D, C, law_)
     worth = effective_tokens(D, None if unique is None else quantity(unique, 'unique', 1e3, 1e17, 'token').value)
-    gpus, vocab, how = _whole('gpus', gpus, 1, 1e6), _whole('vocab', vocab, 2), dict(method=method, batch=_whole('batch', batch), length=_whole('length', length), tensor=_whole('tensor', tensor), checkpointing=checkpointing, precision=precision, sharding=sharding)
+    gpus, vocab, how = _whole('gpus', gpus, 1, 10**6), _whole('vocab', vocab, 2), dict(method=method, batch=_whole('batch', batch), length=_whole('length', length), tensor=_whole('tensor', tensor), checkpointing=checkpointing, precision=precision, sharding=sharding)
     s, adapt = Shape.sized(N, vocab=vocab), method in ('lora', 'qlora')
-    b = bill(_flops(method, N, D)/3 if adapt else 6*N*D, gpu, gpus, mfu, price)
+    b = bill(_WORK.get(method, _WORK['adamw'])*N*D, gpu, gpus, mfu, price)
     memory, best = training_memory(s, gpus=gpus, **how), law_.optimum(6*N*D)
     tokens = Estimate(D, unit='token')
     results = dict(flops=b.flops, parameters=Estimate(N, unit='parameter'), tokens=tokens, tokens_per_parameter=D/N, worth=Estimate(worth, unit='token', source='repeated text, 2305.16264 eq. 5'), loss=law_.loss(N, worth),
@@ -221,7 +219,7 @@ def plan_equivalence(N='30B,70B,200B', # parameters of the hyperlexic model, one
     return Sheet('What a hyperlexic model equals', dict(multiplier=multiplier, compression=compression, bits_ratio=bits_ratio, spend=spend, law=law_.source, seed=seed), rows,
                  (*note, 'same balance: parameters and text both grow as the law spreads them; same text: parameters alone; same size: text alone', 'equal loss is not equal ability; the law is extrapolated beyond 16 billion parameters'))
 
-# %% ../nbs/12_planner.ipynb #44007256
+# %% ../nbs/12_planner.ipynb #53484606
 def plan_route(N='70B,200B', # parameters, one or several
                size='1T', # bytes of hyperphrases
                line='300[100,500]', # characters of a line
@@ -242,9 +240,8 @@ def plan_route(N='70B,200B', # parameters, one or several
             r = Route(params=n, gpu=gpu, gpus=_whole(gpu.lower(), cards, 1, 10**6, 'gpu'), **a)
             b = bill(r.flops, gpu, r.gpus, r.share, price)
             rates |= {f'price_{gpu}': dict(b.assumed)['price'], f'mfu_{gpu}': r.share}
-            memory = training_memory(Shape.sized(n.value), gpus=r.gpus, sharding='fsdp', length=4096)
-            rows[f'{name} on {cards} {gpu}'] = dict(months_to_write=r.months_to_write, months_to_train=r.months_to_train, cost_to_train=b.cost, memory=memory.total, fits=memory.fits(_gpu(gpu).memory), gpus_for_two_months=r.gpus_for(2))
-    return Sheet('One terabyte of hyperphrases', a | dict(char_bytes=r.char_bytes, state=r.state) | rates, dict(lines=r.lines, tokens=r.tokens, **rows),
+            rows[f'{name} on {cards} {gpu}'] = dict(months_to_write=r.months_to_write, months_to_train=r.months_to_train, cost_to_train=b.cost, memory=r.needed, fits=r.fits, gpus_for_two_months=r.gpus_for(2))
+    return Sheet('One terabyte of hyperphrases', a | dict(char_bytes=r.char_bytes) | rates, dict(lines=r.lines, tokens=r.tokens, **rows),
                  ('claimed: 1e9 lines, 2-3 months on 16 A100, 1-2 months on an H100 cluster of no stated size', 'where it does not fit the months are those of a machine with more memory; memory is for each card, FSDP, a text of 4,096 tokens'))
 
 # %% ../nbs/12_planner.ipynb #f2419cd6

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['THRESHOLDS', 'Until', 'Growth', 'growth']
 
-# %% ../nbs/11i_saturation.ipynb #7349dfa0
+# %% ../nbs/11i_saturation.ipynb #3a940b2a
 import hashlib, heapq, math
 from dataclasses import dataclass
 
 import numpy as np
 
 from .charbits import _bits_curve
-from .estimates import Estimate, _checked, _short, _widen
+from .estimates import Estimate, _checked, _plain, _short, _widen
 from .forms import words
 from .ledger import PAGE
 from .novelty import _Items, _encode, _kinds, _measure
@@ -162,18 +162,11 @@ def _notes(said, russian, lengths, limit):
     if lengths.max() > .2*lengths.sum(): out.append(f'one document holds {lengths.max()/lengths.sum():.0%} of the words: cut long works into chapters, or add documents')
     return out
 
-# %% ../nbs/11i_saturation.ipynb #64590fca
-def _finite(x):
-    "Numbers for JSON: four figures, None for what is not finite"
-    if isinstance(x, dict): return {k: _finite(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple, np.ndarray)): return [_finite(v) for v in x]
-    if isinstance(x, Estimate): return dict(value=_finite(x.value), low=_finite(x.low), high=_finite(x.high), unit=x.unit)
-    return x if x is None or isinstance(x, (str, int)) else float(f'{x:.4g}') if math.isfinite(x) else None
-
+# %% ../nbs/11i_saturation.ipynb #dd46d7d9
 def _as_dict(self, thresholds=None): # measure -> threshold, instead of THRESHOLDS
     "Everything as finite numbers, strings and None, for JSON"
     until = [self.until(m, (thresholds or {}).get(m)) for m in THRESHOLDS if m in self.curves]
-    return _finite(dict(documents=self.documents, words=self.words, chars=self.chars, bytes=self.bytes, reach=self.reach, notes=self.notes,
+    return _plain(dict(documents=self.documents, words=self.words, chars=self.chars, bytes=self.bytes, reach=self.reach, notes=self.notes,
         heaps={k: dict(K=K, beta=beta) for k, (K, beta) in self.heaps.items()}, bits_per_byte=self.bpb,
         curves={k: dict(words=c.words, value=c.value, low=c.low, high=c.high, inside=c.inside, error_from_half=c.error) for k, c in self.curves.items()},
         until={u.measure: dict(threshold=u.threshold, words=u.words, best=u.best, pages=u.pages, bytes=u.bytes, at_least=u.at_least, possible=u.possible, says=str(u)) for u in until}))

@@ -8,6 +8,8 @@ from hypothesis import given, settings, strategies as st
 from hyperlex_nb import machines
 from hyperlex_nb.estimates import Estimate, _units
 from hyperlex_nb.machines import GPUS, Route, bill, mfu
+from hyperlex_nb.memory import training_memory
+from hyperlex_nb.shapes import Shape
 
 SHARE = {name: machines._share(*r, 'H100') for name, r in machines._RUNS.items()}
 BAD = [-1, 0, float('nan'), float('inf'), 1e33, None, 'сто', True]
@@ -116,9 +118,11 @@ def test_route_is_monotone_and_shows_every_assumption():
     a, b = Route(), Route(gpus=32)
     assert math.isclose(a.months_to_train.value, 2 * b.months_to_train.value)
     assert Route(gpu='H100').months_to_train.value < a.months_to_train.value
-    assert a.fits and not replace(a, params=Estimate(200e9, unit='parameter')).fits
+    assert b.fits and not a.fits and not replace(b, params=Estimate(200e9, unit='parameter')).fits
+    card = training_memory(Shape.sized(70e9), gpus=16, sharding='fsdp', length=4096)
+    assert a.needed.unit == 'byte/gpu' and (a.needed.value, a.needed.high, a.fits) == (card.total.value, card.total.high, card.fits(80e9))
     text = str(a)
-    assert all(name in text for name in ('size', 'line', 'char_bytes', 'token_bytes', 'gpus', 'params', 'writer', 'mfu', 'decode', 'state', 'memory', 'ZeRO', 'morphllm'))
+    assert all(name in text for name in ('size', 'line', 'char_bytes', 'token_bytes', 'gpus', 'params', 'writer', 'mfu', 'decode', 'needed', 'memory', 'ZeRO', 'morphllm'))
 
 
 def test_gpus_for_is_the_inverse_of_months():

@@ -180,7 +180,7 @@ def test_the_route_is_that_of_machines_with_every_assumption():
     for name, truth in (('months_to_write', r.months_to_write), ('months_to_train', r.months_to_train), ('gpus_for_two_months', r.gpus_for(2)), ('cost_to_train', bill(r.flops, 'H100', 256, price=2).cost)):
         assert (row[name].low, row[name].value, row[name].high) == pytest.approx((truth.low, truth.value, truth.high)), name
     assert (p['70B on 16 A100']['fits'], plan_route('200B')['200B on 256 H100']['fits']) == (False, True)
-    assert {'size', 'line', 'char_bytes', 'token_bytes', 'writer', 'decode', 'mfu_A100', 'state'} <= set(p.given)
+    assert {'size', 'line', 'char_bytes', 'token_bytes', 'writer', 'decode', 'mfu_A100', 'price_A100'} <= set(p.given)
 
 
 def test_the_price_is_among_the_routes_assumptions():
