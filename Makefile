@@ -32,6 +32,7 @@ $(STAMP): settings.ini setup.py pyproject.toml constraints.txt
 	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing the pinned packages into $(VENV): some minutes, once."
 	@$(PIP) install -qq -c constraints.txt $(PIP_ARGS) -e '.[dev]'
+	@$(PIP) install -qq -c constraints.txt $(PIP_ARGS) --no-deps natasha  # its model files only: the packages it asks for overwrite a module of pymorphy3
 	@touch $@
 
 run: $(STAMP) ## run the whole book at PROFILE (smoke) and print the verdicts

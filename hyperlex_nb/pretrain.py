@@ -16,13 +16,14 @@ from .corpus import read
 from .tokenizer import encode, load_tokenizer
 from .model import _check_weights, baseline_config, build, cost
 
-# %% ../nbs/06_pretrain.ipynb #2e5abcbf
+# %% ../nbs/06_pretrain.ipynb #6a887a9a
 def pack(corpus, # a corpus folder
          tokenizer, # a tokenizer folder
          out, # folder to write: `tokens.bin`, `manifest.json`
-         split='train'): # which side
+         split='train', # which side
+         change=None): # a function from texts to texts, applied to the stream; its `repr` tells one from another
     "Write the documents as one row of token ids, each ended by `<|endoftext|>`; returns the manifest. Kept if the inputs are the same."
-    key = dict(corpus=_hash(corpus), tokenizer=_hash(tokenizer), split=split)
+    key = dict(corpus=_hash(corpus), tokenizer=_hash(tokenizer), split=split, **({'change': repr(change)} if change else {}))
     old = _read_json(Path(out)/'manifest.json')
     if old.get('key') == key and (Path(out)/'tokens.bin').exists(): return old
     tok, n_tokens, n_bytes, n_docs = load_tokenizer(tokenizer), 0, 0, 0
@@ -30,7 +31,8 @@ def pack(corpus, # a corpus folder
     with atomic(out) as tmp:
         tmp.mkdir()
         with open(tmp/'tokens.bin', 'wb') as f:
-            texts, copy = tee(d['text'] for d in read(corpus, split))
+            texts = (d['text'] for d in read(corpus, split))
+            texts, copy = tee(change(texts) if change else texts)
             for text, ids in zip(copy, encode(tok, texts)):
                 f.write(np.array([*ids, tok.eos_token_id], dtype).tobytes())
                 n_tokens += len(ids) + 1; n_bytes += len(text.encode()); n_docs += 1
