@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['edits', 'undo', 'Symbols', 'RestorerConfig', 'Restorer', 'fit']
 
-# %% ../nbs/08b_restoration.ipynb #586ae7b8
+# %% ../nbs/08b_restoration.ipynb #86381a12
 import functools, math, zlib
 from collections import Counter
 from pathlib import Path
@@ -14,8 +14,9 @@ import numpy as np, torch
 from fastcore.basics import patch
 from transformers import LlamaConfig, LlamaModel, PretrainedConfig, PreTrainedModel
 from .forms import _morph, _pattern, _spell
-from .grammar import Mixture, Telegram, _parts
+from .grammar import STAGES, Mixture, Telegram, _parts
 from .model import _check_weights
+from .tokenizer import train_tokenizer
 from .pretrain import _optimizers, _scale, TrainConfig
 from .runs import progress, ratio_interval
 
@@ -95,49 +96,58 @@ def undo(shown, gaps, edits): # what the telegram shows; edits as `edits` gives 
         out += [_gap([x for x in e if x[:2] in ('s:', 'w:')], gaps[k], k == 0, k == n), words[k] if k < n else '']
     return ''.join(out)
 
-# %% ../nbs/08b_restoration.ipynb #e3fdef51
+# %% ../nbs/08b_restoration.ipynb #ed896d6f
 _OPEN = {'w': '<w>', 's': '<s>', 'f': '<f>'}
 _FIRST = ['<start>', '<same>', '<end>', '<swap>', '</>', *_OPEN.values(), *(f'b:{i}' for i in range(256))]
 
 class Symbols:
-    "Edits as whole numbers: known symbols as themselves, others spelled in bytes."
-    def __init__(self, names): self.names, self.ids = list(names), {s: i for i, s in enumerate(names)}
+    "Edits as whole numbers: known symbols as themselves, others spelled in pieces and bytes."
+    def __init__(self, names):
+        self.names, self.ids = list(names), {s: i for i, s in enumerate(names)}
+        self.longest = max((len(s) - 2 for s in names if s[:2] == 'q:'), default=0)
     def __len__(self): return len(self.names)
     @classmethod
-    def build(cls, lists, least=5): # lists of edits; occurrences that make a symbol known
+    def build(cls, lists, least=5, pieces=0): # lists of edits; occurrences that make a symbol known; size of the BPE that spells the others
         "Count the edits of a training side."
-        seen = Counter(e for texts in lists for slot in texts for e in slot if e[:2] not in ('f:', 'b:'))
-        return cls([*_FIRST, *sorted(e for e, n in seen.items() if n >= least and e not in _FIRST)])
+        seen = Counter(e for texts in lists for slot in texts for e in slot if e[:2] != 'f:')
+        rare = [e[2:] for e, n in seen.items() if n < least and e[0] == 'w' for _ in range(n)]
+        found = set(map(train_tokenizer(rare, pieces).decode, range(pieces))) if rare and pieces else ()
+        return cls([*_FIRST, *sorted(e for e, n in seen.items() if n >= least and e not in _FIRST), *sorted(f'q:{t}' for t in found if len(t) > 1 and '\ufffd' not in t and t[0] != '<')])
+    def spell(self, text):
+        "Ids of the longest pieces, from left to right."
+        out, i = [], 0
+        while i < len(text):
+            n = next((n for n in range(min(self.longest, len(text) - i), 1, -1) if f'q:{text[i:i+n]}' in self.ids), 1)
+            out += [self.ids[f'q:{text[i:i+n]}']] if n > 1 else [self.ids[f'b:{b}'] for b in text[i].encode()]
+            i += n
+        return out
     def encode(self, slot, form): # edits of one slot; the form that `t:` leads to, for a symbol that is not known
         "Ids of one slot's edits."
         if any(e[:2] in ('p:', 't:') and e not in self.ids for e in slot): slot = [e for e in slot if e[0] in 'sw' or e == '<swap>'] + [f'f:{form}']
         out = []
-        for e in slot:
-            if e in self.ids: out.append(self.ids[e])
-            else: out += [self.ids[_OPEN[e[0]]], *(self.ids[f'b:{b}'] for b in e[2:].encode()), self.ids['</>']]
+        for e in slot: out += [self.ids[e]] if e in self.ids else [self.ids[_OPEN[e[0]]], *self.spell(e[2:]), self.ids['</>']]
         return out
 
-# %% ../nbs/08b_restoration.ipynb #410a3ba7
+# %% ../nbs/08b_restoration.ipynb #02ff2be0
 @patch
 def decode(self:Symbols, ids): # of one slot
-    "Edits of one slot; bytes that are no UTF-8 are left out."
+    "Edits of one slot; a spelling that is no UTF-8 loses the bytes at fault."
     out, spelled, kind = [], bytearray(), None
     for s in map(self.names.__getitem__, ids):
         if s in _OPEN.values(): kind, spelled = s[1], bytearray()
         elif s == '</>' and kind: out.append(f"{kind}:{spelled.decode(errors='ignore')}"); kind = None
         elif s[:2] == 'b:': spelled.append(int(s[2:]))
+        elif s[:2] == 'q:': spelled += s[2:].encode()
         else: out.append(s)
     return out
 
-# %% ../nbs/08b_restoration.ipynb #344c1116
-_LEVELS = 'function', 'agreement', 'lemmas', 'order', 'marks'
-
+# %% ../nbs/08b_restoration.ipynb #3106ca6d
 def _buckets(word, table):
     "Four rows of the word table: the word itself and its last 2, 3, 4 letters, hashed."
     low = word.lower()
     return [zlib.crc32(f'{k}{x}'.encode()) % table for k, x in enumerate((low, low[-2:], low[-3:], low[-4:]))]
 
-def _setting(telegraph): return [telegraph.level*('function' in telegraph.stages), *(s in telegraph.stages for s in _LEVELS)]
+def _setting(telegraph): return [telegraph.level*('function' in telegraph.stages), *(s in telegraph.stages for s in STAGES), -math.log2(getattr(telegraph, 'share', 1))]
 
 class RestorerConfig(PretrainedConfig):
     "Sizes of a `Restorer`, and its symbols."
@@ -146,7 +156,7 @@ class RestorerConfig(PretrainedConfig):
         self.symbols, self.width, self.reader, self.writer, self.table, self.slots = list(symbols), width, reader, writer, table, slots
         super().__init__(**kw)
 
-# %% ../nbs/08b_restoration.ipynb #9d92891c
+# %% ../nbs/08b_restoration.ipynb #04822cda
 class Restorer(PreTrainedModel):
     "p(edits | telegram): a bidirectional reader of words and a left-to-right writer of edits."
     config_class, base_model_prefix = RestorerConfig, 'restorer'
@@ -154,7 +164,7 @@ class Restorer(PreTrainedModel):
         super().__init__(config)
         d = config.width
         self.symbols = Symbols(config.symbols)
-        self.embed_word, self.embed_gap, self.setting = torch.nn.Embedding(config.table, d), torch.nn.Embedding(1024, d), torch.nn.Linear(6, d)
+        self.embed_word, self.embed_gap, self.setting = torch.nn.Embedding(config.table, d), torch.nn.Embedding(1024, d), torch.nn.Linear(7, d)
         self.reader, self.writer = self._stack(config.reader), self._stack(config.writer)
         self.embed_edit, self.here = torch.nn.Embedding(len(config.symbols), d), torch.nn.Linear(d, d)
         self.post_init()
@@ -167,7 +177,7 @@ class Restorer(PreTrainedModel):
         if isinstance(module, torch.nn.Linear) and module.bias is not None: torch.nn.init.zeros_(module.bias)
         if hasattr(module, 'variance_epsilon'): torch.nn.init.ones_(module.weight)
     def read(self, words, gaps, setting, mask):
-        "words (batch, slots + 1, 4), gaps (batch, slots + 1), setting (batch, 6), mask (batch, slots + 1) -> (batch, slots + 1, width)"
+        "words (batch, slots + 1, 4), gaps (batch, slots + 1), setting (batch, 7), mask (batch, slots + 1) -> (batch, slots + 1, width)"
         x = self.embed_word(words).sum(2) + self.embed_gap(gaps) + self.setting(setting)[:, None]
         both = torch.where(mask[:, None, None, :].bool(), 0., torch.finfo(x.dtype).min).to(x.dtype).expand(-1, 1, mask.shape[1], -1)
         return self.reader(inputs_embeds=x, attention_mask=both, use_cache=False).last_hidden_state
@@ -265,12 +275,12 @@ def bits(self:Restorer, telegrams, # of `telegraph.read(texts)`
         np.add.at(out, [i for i, _ in some], nats.double().cpu().numpy()/math.log(2))
     return out
 
-# %% ../nbs/08b_restoration.ipynb #f8663b9d
+# %% ../nbs/08b_restoration.ipynb #40b9e354
 @patch
 def _legal(self:Restorer):
     "Masks over symbols, True where one may stand: outside a spelled piece, inside one; at the end slot no forms."
     names = self.symbols.names
-    inside = torch.tensor([s[:2] == 'b:' or s == '</>' for s in names])
+    inside = torch.tensor([s[:2] in ('b:', 'q:') or s == '</>' for s in names])
     end = torch.tensor([s[:2] in ('w:', 's:') or s in ('<w>', '<s>', '<end>') for s in names])
     return ~inside & torch.tensor([s not in ('<start>', '<end>') for s in names]), inside, end
 

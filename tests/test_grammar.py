@@ -40,6 +40,13 @@ def test_symbols_hold_every_edit(ws, t):
     ids = [symbols.encode(e, got.words[got.kept[k]] if k < n else '') for k, e in enumerate(edits(got))]
     assert undo(got.shown, got.gaps, [symbols.decode(i) for i in ids]) == original(got)
 
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=40))
+def test_pieces_spell_any_word(word):
+    symbols = Symbols.build([[[f'w:{w}', '<same>'] for w in 'дерево деревня деревянный перемена перепись ÄÖÜßäöü 日本語日本 '.split()]], least=99, pieces=300)
+    assert symbols.longest > 1 and len(symbols.spell('деревня')) < len('деревня'.encode())
+    assert symbols.decode([symbols.ids['<w>'], *symbols.spell(word), symbols.ids['</>'], symbols.ids['<same>']]) == [f'w:{word}', '<same>']
+
 def test_nothing_taken_is_the_text():
     for text in HOSTILE: assert telegraph(text, 1, []) == text
 
