@@ -20,8 +20,8 @@ from .tokenizer import train_tokenizer
 from .pretrain import _optimizers, _scale, TrainConfig
 from .runs import progress, ratio_interval
 
-# %% ../nbs/08b_restoration.ipynb #38ff3224
-@functools.lru_cache(1 << 17)
+# %% ../nbs/08b_restoration.ipynb #102fec04
+@functools.lru_cache(1 << 13)
 def _family(word):
     "form -> grammemes and grammemes -> form, over the lexemes of all parses of `word`."
     tags, forms = {}, {}
@@ -312,11 +312,11 @@ def _write(self:Restorer, rows, most=24):
             elif s == '</>': kind[i] = None
     return [[self.symbols.decode(slot) for slot in row] for row in out]
 
-# %% ../nbs/08b_restoration.ipynb #0fbe5f75
+# %% ../nbs/08b_restoration.ipynb #4e47c20b
 @patch
 def guess(self:Restorer, telegrams, # of strings, or of `Telegram`
           telegraph, # the `Telegraph` whose work is to be undone
-          batch=64):
+          batch=256): # windows written side by side
     "The likeliest edits of each telegram, written one by one: (shown, gaps, edits) of each."
     parts = [(t.shown, t.gaps) if isinstance(t, Telegram) else _parts(t) for t in telegrams]
     rows = [(i, w) for i, (ws, seps) in enumerate(parts) for w in _windows(Telegram(None, None, None, ws, seps), telegraph, self.symbols, self.config.slots, self.config.table)]
@@ -327,7 +327,7 @@ def guess(self:Restorer, telegrams, # of strings, or of `Telegram`
     return [(ws, seps, es) for (ws, seps), es in zip(parts, found)]
 
 @patch
-def restore(self:Restorer, telegrams, telegraph, batch=64):
+def restore(self:Restorer, telegrams, telegraph, batch=256):
     "The likeliest text of each telegram, a list of strings; arguments as those of `guess`."
     return [undo(*g) for g in self.guess(telegrams, telegraph, batch)]
 
