@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['edits', 'undo', 'Symbols', 'RestorerConfig', 'Restorer', 'fit']
 
-# %% ../nbs/08b_restoration.ipynb #86381a12
+# %% ../nbs/08b_restoration.ipynb #c4bcbce5
 import functools, math, zlib
 from collections import Counter
 from pathlib import Path
@@ -17,7 +17,7 @@ from .forms import _morph, _pattern, _spell
 from .grammar import STAGES, Mixture, Telegram, _parts
 from .model import _check_weights
 from .tokenizer import train_tokenizer
-from .pretrain import _optimizers, _scale, TrainConfig
+from .pretrain import TrainConfig, _HeadLoss, _optimizers, _scale
 from .runs import progress, ratio_interval
 
 # %% ../nbs/08b_restoration.ipynb #102fec04
@@ -156,7 +156,7 @@ class RestorerConfig(PretrainedConfig):
         self.symbols, self.width, self.reader, self.writer, self.table, self.slots = list(symbols), width, reader, writer, table, slots
         super().__init__(**kw)
 
-# %% ../nbs/08b_restoration.ipynb #04822cda
+# %% ../nbs/08b_restoration.ipynb #a4e8645b
 class Restorer(PreTrainedModel):
     "p(edits | telegram): a bidirectional reader of words and a left-to-right writer of edits."
     config_class, base_model_prefix = RestorerConfig, 'restorer'
@@ -181,11 +181,14 @@ class Restorer(PreTrainedModel):
         x = self.embed_word(words).sum(2) + self.embed_gap(gaps) + self.setting(setting)[:, None]
         both = torch.where(mask[:, None, None, :].bool(), 0., torch.finfo(x.dtype).min).to(x.dtype).expand(-1, 1, mask.shape[1], -1)
         return self.reader(inputs_embeds=x, attention_mask=both, use_cache=False).last_hidden_state
-    def forward(self, words, gaps, setting, mask, edits, at):
-        "edits (batch, n + 1), the first `<start>`; at (batch, n): the slot of each edit. Nats of each edit, (batch, n); 0 beyond the end."
+    def hidden(self, words, gaps, setting, mask, edits, at):
+        "edits (batch, n + 1), the first `<start>`; at (batch, n): the slot of each edit -> (batch, n, width), from which each edit is predicted."
         seen = self.read(words, gaps, setting, mask)
         here = torch.gather(seen, 1, at[..., None].expand(-1, -1, seen.shape[-1]))
-        z = self.writer(inputs_embeds=self.embed_edit(edits[:, :-1].clamp(min=0)) + self.here(here), use_cache=False).last_hidden_state
+        return self.writer(inputs_embeds=self.embed_edit(edits[:, :-1].clamp(min=0)) + self.here(here), use_cache=False).last_hidden_state
+    def forward(self, edits, **x):
+        "Nats of each edit, (batch, n); 0 beyond the end."
+        z = self.hidden(edits=edits, **x)
         logits = (z @ self.embed_edit.weight.T.to(z.dtype)).float()
         return torch.nn.functional.cross_entropy(logits.transpose(1, 2), edits[:, 1:], ignore_index=-100, reduction='none')
 
@@ -197,17 +200,18 @@ def flops(self:Restorer, rows, slots, edits):
     d = self.config.width
     return rows*(stack(self.reader, slots) + stack(self.writer, edits) + 2*edits*d*(d + len(self.symbols)))
 
-# %% ../nbs/08b_restoration.ipynb #55d8e225
-def _windows(t, telegraph, symbols, slots, table):
-    "Windows of a telegram for the restorer: dicts of words, gaps, setting, edits, at, and the first slot."
+# %% ../nbs/08b_restoration.ipynb #9871f20c
+def _windows(t, telegraph, symbols, slots, table, most=512):
+    "Windows of a telegram for the restorer: dicts of words, gaps, setting, at most `most` edits (the rest goes on in another row), at, and the first slot."
     n, setting, es = len(t.shown), _setting(telegraph), edits(t) if t.words is not None else [[] for _ in range(len(t.shown) + 1)]
+    slots = max(4, round(slots*getattr(telegraph, 'share', 1)))
     for first in range(0, n + 1, slots):
-        some, ids, at = range(first, min(n + 1, first + slots)), [0], []
+        some, ids, at = range(first, min(n + 1, first + slots)), [], []
         for k in some:
             got = symbols.encode(es[k], t.words[t.kept[k]] if k < n and t.words is not None else '')
             ids += got; at += [k - first]*len(got)
-        yield dict(words=[_buckets(t.shown[k] if k < n else '', table) for k in some], gaps=[zlib.crc32(t.gaps[k].encode()) % 1024 for k in some],
-                   setting=setting, edits=ids, at=at, first=first, last=first + slots > n)
+        same = dict(words=[_buckets(t.shown[k] if k < n else '', table) for k in some], gaps=[zlib.crc32(t.gaps[k].encode()) % 1024 for k in some], setting=setting, first=first, last=first + slots > n)
+        for a in range(0, max(1, len(at)), most): yield dict(same, edits=[0, *ids[a:a+most]], at=at[a:a+most])
 
 def _collate(rows, device='cpu'):
     "Windows as padded tensors, the arguments of `Restorer.forward`."
@@ -217,7 +221,7 @@ def _collate(rows, device='cpu'):
                 edits=[pad(r['edits'], m + 1, -100) for r in rows], at=[pad(r['at'], m, 0) for r in rows])
     return dict({k: torch.tensor(v, device=device) for k, v in made.items()}, setting=torch.tensor([r['setting'] for r in rows], dtype=torch.float32, device=device))
 
-# %% ../nbs/08b_restoration.ipynb #34bfcd9d
+# %% ../nbs/08b_restoration.ipynb #5608a8fd
 def fit(texts, # a function that returns the training texts anew, each time in the same order
         telegraphs, # the settings to learn, a list of `Telegraph`
         symbols, # from `Symbols.build`
@@ -229,12 +233,13 @@ def fit(texts, # a function that returns the training texts anew, each time in t
         torch.manual_seed(seed)
         model = Restorer(RestorerConfig(symbols.names, width, reader, writer, slots=slots)).train()
     opts, total, count, flops = _optimizers(model, cfg), 0., 0, 0.
-    rows = _shuffled(_drawn(texts, telegraphs, symbols, model.config, seed), np.random.default_rng(seed), 64*batch)
+    batches = _batches(_drawn(texts, telegraphs, symbols, model.config, seed), np.random.default_rng(seed), batch)
     for step in progress(range(steps), desc='restorer'):
-        x = _collate([next(rows) for _ in range(batch)])
-        with torch.autocast('cpu', torch.bfloat16): loss = model(**x).sum()
-        n = int((x['edits'][:, 1:] >= 0).sum())
-        (loss / n).backward(); total += float(loss.detach()); count += n
+        x = _collate(next(batches))
+        with torch.autocast('cpu', torch.bfloat16): z = model.hidden(**x)
+        real = x['edits'][:, 1:] >= 0
+        loss = _HeadLoss.apply(z[real].to(torch.bfloat16), model.embed_edit.weight, x['edits'][:, 1:][real], 512)
+        loss.backward(); total += float(loss.detach()); count += 1
         flops += 3*model.flops(*x['words'].shape[:2], x['at'].shape[1])
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
         for o in opts:
@@ -249,14 +254,11 @@ def _drawn(texts, telegraphs, symbols, config, seed):
     for epoch in range(10**9):
         for t, telegram in Mixture(telegraphs, (seed << 20) + epoch).read(texts()): yield from _windows(telegram, t, symbols, config.slots, config.table)
 
-def _shuffled(rows, rng, size):
-    "The rows in an order mixed within a buffer, sorted by length within it so that a batch is little padded."
-    buffer = []
-    for r in rows:
-        buffer.append(r)
-        if len(buffer) < size: continue
-        j = rng.integers(size); buffer[j], buffer[-1] = buffer[-1], buffer[j]
-        yield buffer.pop()
+def _batches(rows, rng, batch, many=32):
+    "Batches of rows of like length, in a mixed order: `many` at a time are made from as many rows as they need."
+    while rows_now := [next(rows) for _ in range(batch*many)]:
+        order = sorted(rng.permutation(len(rows_now)).tolist(), key=lambda i: len(rows_now[i]['at']))
+        for k in rng.permutation(many).tolist(): yield [rows_now[i] for i in order[k*batch:(k+1)*batch]]
 
 # %% ../nbs/08b_restoration.ipynb #37769be9
 @patch
@@ -275,7 +277,7 @@ def bits(self:Restorer, telegrams, # of `telegraph.read(texts)`
         np.add.at(out, [i for i, _ in some], nats.double().cpu().numpy()/math.log(2))
     return out
 
-# %% ../nbs/08b_restoration.ipynb #40b9e354
+# %% ../nbs/08b_restoration.ipynb #49cc29dd
 @patch
 def _legal(self:Restorer):
     "Masks over symbols, True where one may stand: outside a spelled piece, inside one; at the end slot no forms."
@@ -286,8 +288,8 @@ def _legal(self:Restorer):
 
 @patch
 @torch.inference_mode()
-def _write(self:Restorer, rows, most=24):
-    "Greedy edits of windows: for each, a list of edits for each of its slots."
+def _write(self:Restorer, rows, most):
+    "Greedy edits of windows: for each, a list of edits for each of its slots, at most `most`."
     x, names = _collate(rows, self.device), self.symbols.names
     legal, inside, end = (m.to(self.device) for m in self._legal())
     closes = torch.tensor([s == '<same>' or s[:2] == 't:' for s in names])
@@ -312,7 +314,7 @@ def _write(self:Restorer, rows, most=24):
             elif s == '</>': kind[i] = None
     return [[self.symbols.decode(slot) for slot in row] for row in out]
 
-# %% ../nbs/08b_restoration.ipynb #4e47c20b
+# %% ../nbs/08b_restoration.ipynb #9078b1f2
 @patch
 def guess(self:Restorer, telegrams, # of strings, or of `Telegram`
           telegraph, # the `Telegraph` whose work is to be undone
@@ -323,7 +325,7 @@ def guess(self:Restorer, telegrams, # of strings, or of `Telegram`
     rows.sort(key=lambda r: (len(r[1]['words']), r[0], r[1]['first']))
     found = [[[] for _ in range(len(ws) + 1)] for ws, _ in parts]
     for k in range(0, len(rows), batch):
-        for (i, w), es in zip(rows[k:k+batch], self._write([w for _, w in rows[k:k+batch]])): found[i][w['first']:w['first'] + len(es)] = es
+        for (i, w), es in zip(rows[k:k+batch], self._write([w for _, w in rows[k:k+batch]], round(24/getattr(telegraph, 'share', 1)))): found[i][w['first']:w['first'] + len(es)] = es
     return [(ws, seps, es) for (ws, seps), es in zip(parts, found)]
 
 @patch

@@ -123,7 +123,7 @@ TEXTS = ['Большая собака пришла в старый дом.', 'О
 def tiny():
     ts = [Telegraph(3), Telegraph(3, 'lemmas')]
     symbols = Symbols.build([edits(g) for t in ts for g in t.read(TEXTS)], least=1)
-    return fit(lambda: TEXTS, ts, symbols, steps=60, batch=8, width=64, reader=1, writer=1, slots=8, lr=2e-2), ts
+    return fit(lambda: TEXTS, ts, symbols, steps=120, batch=8, width=64, reader=1, writer=1, slots=8, lr=2e-2), ts
 
 def test_a_restorer_learns_what_it_saw(tiny):
     model, (t3, _) = tiny
