@@ -36,7 +36,7 @@ def _about(x): return x / 2, x * 2 # the range meant by '≈ x'
 def _order(x): return x / math.sqrt(10), x * math.sqrt(10) # the range meant by '~10^n'
 def _number(x): return '' if x is None else f'{x:.3g}' if abs(x) < 1000 or abs(x) >= 1e6 else f'{x:,.0f}'
 
-# %% ../nbs/17_claims.ipynb #7f24e147
+# %% ../nbs/17_claims.ipynb #7ae230fa
 @dataclass(frozen=True)
 class Claim:
     "A claim of the seeds: its words, how it is judged, the experiments whose runs it needs."
@@ -48,9 +48,9 @@ class Claim:
 CLAIMS = {id: Claim(id, text, judged, tuple(needs.split())) for id, text, judged, needs in [
     ('C01', 'morphemes: 3-10x fewer tokens', 'tokens per word against each named public tokenizer', 'segmentation'),
     ('C02', 'hyperlexemes: 2-5x fewer again', 'same vocabulary size, with and without', 'segmentation'),
-    ('C03', 'efficient grammar: 1.5-2x', 'rate, and the bits needed to restore what was dropped', 'grammar'),
+    ('C03', 'efficient grammar: 1.5-2x', 'rate, and the bits needed to restore what was dropped', 'ladder'),
     ('C04', 'redundant forms: half the vocabulary', 'types form/lemma at several corpus sizes; bits to restore the form', 'forms'),
-    ('C05', 'scenes: 3-10x', 'positions per word and reconstruction, teacher-forced and greedy', 'scenes'),
+    ('C05', 'scenes: 3-10x', 'positions per word and reconstruction, teacher-forced and greedy', 'encoder'),
     ('C06', 'all together: 30-500x', 'the joint ledger, not the product', 'ledger'),
     ('C07', '30B = GPT-3 level, 70B = GPT-4 depth in Russian', 'the measured compute multiplier, extrapolated with its interval',
      'equivalence'),
@@ -62,7 +62,7 @@ CLAIMS = {id: Claim(id, text, judged, tuple(needs.split())) for id, text, judged
     ('C13', '20-40 thousand books in 10 years = 100M pages', 'arithmetic', 'arithmetic'),
     ('C14', 'differences: tens of times less data', 'equal held-out result, share of tokens used', 'differences'),
     ('C15', '70B hyperlexic = 300-1000B', 'compute multiplier at equal bits per byte', 'equivalence'),
-    ('C16', '20-100 tokens per idea -> 1-4', 'tokens per sentence and per scene', 'fertility'),
+    ('C16', '20-100 tokens per idea -> 1-4', 'tokens per sentence and per scene', 'fertility encoder'),
     ('C17', 'attention O((n/5)^2), holds 200K', 'measured positions; attention cost at the same text length', 'equivalence'),
     ('C18', '60-100 FLOP -> 5-10 FLOP per token/idea', 'FLOP per byte measured; a dense model costs about 2N a token', 'equivalence'),
     ('C19', 'meaning compressed 5-30x; 1 character = 1 word of meaning', 'from the ledger', 'ledger'),

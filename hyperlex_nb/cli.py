@@ -123,7 +123,23 @@ def _plan(a):
     with contextlib.redirect_stdout(sys.stderr): sheet = call(**given) # progress is not part of the answer
     print(json.dumps(sheet.as_dict(), ensure_ascii=False, allow_nan=False) if as_json else sheet)
 
-# %% ../nbs/20_cli.ipynb #172d609a
+# %% ../nbs/20_cli.ipynb #d016634d
+def _compress(a):
+    "hyperlex compress"
+    from hyperlex_nb import compress as c
+    if bool(a.source) == bool(a.restore): raise ValueError('say what to compress, or --restore FOLDER: one of the two')
+    if a.restore:
+        got = c.restore(a.restore, a.out, a.restorer)
+        said = f"{got['documents']:,} documents, each compared with its hash: the texts as they were" if got['exact'] else f"a guess: {got['right']:,} of {got['documents']:,} texts are right to the letter"
+        return print(json.dumps(got) if a.json else said)
+    given = {k: v for k, v in dict(sample=a.sample, tokenizer=a.tokenizer, shard=a.shard and a.shard << 20).items() if v is not None}
+    m = c.compress(a.source, a.out, a.level, a.stages and a.stages.split(','), a.context, a.procs, not a.no_edits, a.skip_bad, **given)
+    if a.json: return print(json.dumps({k: m[k] for k in ('total', 'skipped', 'row')}, ensure_ascii=False))
+    t = m['total']
+    print(f"{t['documents']:,} documents, {t['bytes']:,} bytes of text: {t['telegram_bytes']:,} of telegrams, {t['edit_bytes']:,} of edits, {t['size']:,} on disk" + (f"; {m['skipped']:,} lines or files passed over" if m['skipped'] else ''))
+    if m['row']: print(c._told(m))
+
+# %% ../nbs/20_cli.ipynb #577a4484
 def _parser():
     "The parser of the whole command."
     p = argparse.ArgumentParser('hyperlex', description='Experiments on hyper-compressed Russian language models: run, compare, judge.')
@@ -169,6 +185,22 @@ def _parser():
     c.add_argument('out')
     c.add_argument('--limit', type=int, help='documents read at most')
     c.add_argument('--seed', type=int, default=0, help='of the split')
+
+    c = command('compress', _compress, 'write a corpus as telegrams with their edits, or restore one')
+    c.add_argument('source', nargs='?', metavar='FILE|DIR', help='.txt, .jsonl or .parquet, a folder of them, opencorpora, or hub:NAME')
+    c.add_argument('--out', required=True, metavar='FOLDER', help='the folder to write; a killed run goes on when the same is said again')
+    c.add_argument('--level', type=int, default=2, help='1 to 4: how much grammar goes (default: 2)')
+    c.add_argument('--stages', metavar='A,B', help='only these: function, agreement, lemmas, order, marks (default: those of the level)')
+    c.add_argument('--context', action='store_true', help='read each word in its sentence; slower')
+    c.add_argument('--procs', type=int, default=1, metavar='N', help='processes (default: 1)')
+    c.add_argument('--no-edits', action='store_true', help='do not keep what is dropped; the text can then only be guessed')
+    c.add_argument('--skip-bad', action='store_true', help='pass over lines and files that cannot be read, and count them')
+    c.add_argument('--shard', type=int, metavar='MB', help='text in a file of the folder (default: 64)')
+    c.add_argument('--sample', type=int, metavar='BYTES', help='text from which saving and price are told (default: 2097152; 0: neither)')
+    c.add_argument('--tokenizer', metavar='FOLDER', help="tokenizer that counts positions (default: hyperlex-64k; '': none)")
+    c.add_argument('--restore', metavar='FOLDER', help='go back: write the texts of this folder to --out')
+    c.add_argument('--restorer', metavar='PATH', help='with --restore: a saved Restorer that guesses the texts from the telegrams alone')
+    c.add_argument('--json', action='store_true')
 
     c = sub.add_parser('plan', help='memory, time, money, text and equivalence, before a cluster is rented', add_help=False, prefix_chars='\0')
     c.set_defaults(f=_plan); c.add_argument('words', nargs='*')

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['judge', 'Verdicts']
 
-# %% ../nbs/18_verdicts.ipynb #6e3b63a9
+# %% ../nbs/18_verdicts.ipynb #50bf8bdf
 import html, itertools, json, math, os, textwrap
 from pathlib import Path
 
 from .runs import _runs_dir
 from .claims import CLAIMS, Verdict, _JUDGES, _Missing, _finished, _json, _number, _rank, _sum_up
-from . import judges_sizes, judges_tokens # they register themselves
+from . import judges_ladder, judges_sizes, judges_tokens # they register themselves
 
 # %% ../nbs/18_verdicts.ipynb #f7cc9b41
 def _corpus(run):

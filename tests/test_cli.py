@@ -145,3 +145,37 @@ def test_help_on_plans_names_the_kinds(capsys):
     except SystemExit as e: status = e.code
     said = capsys.readouterr().out
     assert status == 0 and all(k in said for k in ('model', 'train', 'corpus', 'equivalence', 'route', 'choose'))
+
+
+@pytest.fixture
+def letters(tmp_path):
+    lines = [json.dumps(dict(text=f'Она не пришла в большой белый дом номер {i}, и дети ушли. ' * 20, work=f'w{i}'), ensure_ascii=False) for i in range(30)]
+    (tmp_path/'in.jsonl').write_text('\n'.join(lines), encoding='utf-8')
+    return tmp_path/'in.jsonl'
+
+
+def test_compress_and_restore(letters, tmp_path, capsys):
+    from hyperlex_nb.sources import documents
+    assert main(['compress', str(letters), '--out', str(tmp_path/'c'), '--level', '3', '--procs', '2', '--tokenizer', '']) == 0
+    out = capsys.readouterr().out
+    assert '30 documents' in out and out.index('times fewer') < out.index('edits (dropped)'), 'the price stands with the saving'
+    assert main(['compress', '--restore', str(tmp_path/'c'), '--out', str(tmp_path/'b')]) == 0 and 'the texts as they were' in capsys.readouterr().out
+    assert [d['text'] for d in documents(tmp_path/'b')] == [d['text'] for d in documents(letters)]
+    assert main(['compress', str(letters), '--out', str(tmp_path/'j'), '--stages', 'lemmas,marks', '--no-edits', '--json', '--tokenizer', '']) == 0
+    got = json.loads(capsys.readouterr().out)
+    assert got['total']['documents'] == 30 and got['total']['edit_bytes'] == 0 and got['row']['bits']['dropped'][0] > 0, 'what is not kept has its price all the same'
+
+
+def test_compress_passes_over_bad_lines_if_asked(letters, tmp_path, capsys):
+    letters.write_text(letters.read_text('utf-8') + '\n{"text": ', encoding='utf-8')
+    assert main(['compress', str(letters), '--out', str(tmp_path/'c'), '--sample', '0']) == 2 and 'in.jsonl line 31: not JSON' in capsys.readouterr().err
+    assert main(['compress', str(letters), '--out', str(tmp_path/'c'), '--sample', '0', '--skip-bad']) == 0 and '1 lines or files passed over' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('args, message', [([], 'say what to compress'), (['a', '--restore', 'b'], 'one of the two'), (['nowhere'], 'nowhere: no such source'), (['in.jsonl', '--level', '5'], '1, 2, 3 or 4'), (['in.jsonl', '--stages', 'lemma'], "no stage 'lemma'"),
+    (['in.jsonl', '--tokenizer', 'none'], 'none: no tokenizer folder'), (['--restore', 'nowhere'], 'not a folder that `hyperlex compress` has finished'), (['in.jsonl', '--procs', '0'], 'procs=0')])
+def test_a_wrong_compress_is_one_line_and_status_2(letters, tmp_path, capsys, monkeypatch, args, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(['compress', *args, '--out', 'c']) == 2
+    err = capsys.readouterr().err
+    assert message in err and len(err.strip().splitlines()) == 1 and not (tmp_path/'c').exists()

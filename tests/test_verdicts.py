@@ -190,11 +190,56 @@ def test_c04_other_runs(tmp_path, kw, verdict, why):
     assert v.verdict == verdict and why in v.note
 
 
+def scenes(**kw):
+    m = {f'encoder/bpb/slots={k}': (x, x - .01, x + .01) for k, x in {0: 1., 1: .9, 4: .7, 8: .5, 16: .3}.items()}
+    for k, x in {4: 20., 8: 10., 16: 5.}.items():
+        m |= {f'encoder/times_fewer/slots={k}': (x, x - .2, x + .2), f'encoder/greedy_exact/slots={k}': (0., 0., .01), f'encoder/greedy_chrf/slots={k}': (.3, .29, .31), f'encoder/bpb_baseline/truncation={k}': (.8, .79, .81)}
+    return {k: dict(zip(('value', 'low', 'high'), v)) for k, v in (m | kw).items() if v is not None}
+
+
+@pytest.mark.parametrize('kw, verdict', [({}, 'partly'), ({f'encoder/times_fewer/slots={k}': (2., 1.9, 2.1) for k in (4, 8, 16)}, 'fails'),
+    ({f'encoder/bpb/slots={k}': (.05, .04, .06) for k in (4, 8, 16)}, 'holds'), ({'encoder/bpb/slots=0': None}, 'not measured yet')])
+def test_c05_a_rate_alone_does_not_hold(tmp_path, kw, verdict):
+    make(tmp_path, 'e', 'encoder', scenes(**kw))
+    assert judge(tmp_path)['C05'].verdict == verdict
+
+
+def lossy(**kw):
+    m = {'words_ratio/function 3': (1.44, 1.4, 1.47), 'words_ratio/function 4': (1.55, 1.52, 1.6), 'tokens_per_word/text': (2., 1.9, 2.1), 'tokens_per_word/function 3': (1.8, 1.7, 1.9), 'bits/text': (1.2, 1.1, 1.3),
+         'bytes_ratio/function 3': (1.11, 1.1, 1.12), **{f'dropped/function {k}': (.12*k/3, .1, .2) for k in (3, 4)},
+         **{f'{f}/{k}': (.9, .8, 1.) for f in ('form_accuracy', 'form_accuracy_as_shown') for k in ('agreement', 'lemmas', 'level 3')}}
+    return {k: dict(zip(('value', 'low', 'high'), v)) for k, v in (m | kw).items() if v is not None}
+
+
+def test_c03_words_and_their_price(tmp_path):
+    make(tmp_path, 'l', 'ladder', lossy())
+    v = judge(tmp_path)['C03']
+    assert v.verdict == 'partly' and v.value == 1.44 and 'function 3: 10% of the bits dropped' in v.price and 'in bytes 1.11' in v.note
+    shutil.rmtree(tmp_path/'l'); make(tmp_path, 'l', 'ladder', lossy(**{'bits/text': None}))
+    assert judge(tmp_path)['C03'].verdict == 'not measured yet'
+
+
+def joint(**kw):
+    m = {'joint/lossless': dict(value=6.9, low=6.5, high=7.2, row='hyperlexemes', dropped=0.), 'joint/half': dict(value=9., low=8.5, high=9.4, row='level 3', dropped=.31), 'C08/bytes/level 3': dict(value=1.2, low=1.1, high=1.3, dropped=.31),
+         'C19/characters per word/level 3': dict(value=6., low=5.9, high=6.1), 'C19/bits per character/level 3': dict(value=2.2, low=2.1, high=2.3, bits_per_word=13.)}
+    return {k: v for k, v in (m | kw).items() if v is not None}
+
+
+@pytest.mark.parametrize('kw, verdicts', [({}, 'fails fails partly'), ({'joint/half': None}, 'fails fails partly'), ({'joint/lossless': dict(value=40., low=35., high=45., row='x', dropped=0.)}, 'partly partly partly'),
+    ({'joint/scene of 4 slots': dict(value=50., low=50., high=50., dropped=.7)}, 'partly fails partly'), ({'C19/characters per word/level 3': None, 'C08/bytes/level 3': None, 'joint/lossless': None, 'joint/half': None}, 'not measured yet')])
+def test_c06_c08_c19_follow_from_the_joint_ledger(tmp_path, kw, verdicts):
+    make(tmp_path, 'l', 'ledger', joint(**kw))
+    got = [judge(tmp_path)[c].verdict for c in ('C06', 'C08', 'C19')]
+    assert got == (verdicts.split() if ' yet' not in verdicts else [verdicts]*3)
+
+
 def test_c16_judges_the_promise_and_reports_the_rest(tmp_path):
     m = {f'tokens_per_sentence/{k}': dict(value=x, low=x - 1, high=x + 1) for k, x in dict(bpe=25, gpt2=95).items()}
     make(tmp_path, 'f', 'fertility', m)
+    assert judge(tmp_path)['C16'].note == 'waits for encoder'
+    make(tmp_path, 'e', 'encoder', scenes())
     v = judge(tmp_path)['C16']
-    assert v.verdict == 'fails' and 'gpt2 95' in v.note and v.parts[0].name.startswith('bpe')
+    assert v.verdict == 'fails' and '4 slots: 70% of its bits dropped' in v.price and 'gpt2 95' in v.note and v.parts[0].name.startswith('bpe')
     shutil.rmtree(tmp_path/'f'); make(tmp_path, 'f', 'fertility', {'tokens_per_sentence/bpe': dict(value=25)})
     assert judge(tmp_path)['C16'].verdict == 'fails'  # works with no peers
 
@@ -299,10 +344,10 @@ def test_missing_folder_file_and_link_loop(tmp_path):
 def test_a_new_judge(tmp_path, monkeypatch):
     own = dict(claims._JUDGES)
     for module in (claims, V): monkeypatch.setattr(module, '_JUDGES', own)
-    @judges('C05')
+    @judges('C11')
     def _(run): return dict(parts=[run.part('gain', (3, 10), open=True)], price='none')
-    make(tmp_path, 'h', 'scenes', {'gain': dict(value=1.3, low=1.2, high=1.4)})
-    v = judge(tmp_path)['C05']
+    make(tmp_path, 'h', 'selection', {'gain': dict(value=1.3, low=1.2, high=1.4)})
+    v = judge(tmp_path)['C11']
     assert v.verdict == 'fails' and v.price == 'none'
     with pytest.raises(ValueError, match="id='C24': expected one of C01"): judges('C24')
 
