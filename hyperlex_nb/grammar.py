@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['ROLES', 'STAGES', 'Telegram', 'Telegraph', 'telegraph', 'Mixture']
 
-# %% ../nbs/08a_grammar.ipynb #3f6db24f
+# %% ../nbs/08a_grammar.ipynb #f5e08e4a
 import functools, re
 from typing import NamedTuple
 from .forms import _morph, words
+from .lookup import inflected, lookup
 from .sources import encodable
 
 # %% ../nbs/08a_grammar.ipynb #8898388f
@@ -49,7 +50,7 @@ def _cell(tag):
     case = {'gen2': 'gent', 'loc2': 'loct', 'acc2': 'accs', 'voct': 'nomn', 'gen1': 'gent'}.get(tag.case, tag.case)
     return _CELLS.get((case, 'plur' if tag.number == 'plur' else tag.gender), 0)
 
-# %% ../nbs/08a_grammar.ipynb #328df47d
+# %% ../nbs/08a_grammar.ipynb #bbbd9abe
 class _Word(NamedTuple):
     "What the rules know of a form."
     lemma: str
@@ -63,36 +64,52 @@ class _Word(NamedTuple):
 _GENDERS = {'masc': 1, 'femn': 2, 'neut': 4}
 _BARE = _Word(None, None, None, 0, 0, 0, None)
 
-def _word(form, lemma, tag, parses):
-    "The `_Word` of a reading, given all parses of the form."
-    pos = tag.POS
-    same = [p.tag for p in parses if p.normal_form == lemma and p.tag.POS == pos]
-    cells = functools.reduce(int.__or__, map(_cell, same), 0)
-    past = (8 if tag.number == 'plur' else _GENDERS.get(tag.gender, 0)) if tag.tense == 'past' or pos in ('ADJS', 'PRTS') else 0
-    mine = next((p for p in parses if p.tag == tag and p.normal_form == lemma), None) if past > 1 else None
-    base = mine and mine.inflect({'masc', 'sing'})
-    if pos == 'NPRO' and tag.gender is None and tag.person: cells |= _NOMN & (7 if tag.number == 'sing' else 8) if tag.case == 'nomn' else 0
-    return _Word(lemma, pos, _role(lemma, tag), cells if pos in ('NOUN', 'NPRO') else 0, cells if pos in ('ADJF', 'PRTF') else 0, past, base.word if base else form)
+@functools.cache
+def _facts(tag):
+    "What the rules ask of an `OpencorporaTag`: its string, part of speech, cell, past as genders in the nominative."
+    past = (8 if tag.number == 'plur' else _GENDERS.get(tag.gender, 0)) if tag.tense == 'past' or tag.POS in ('ADJS', 'PRTS') else 0
+    return str(tag), tag.POS, _cell(tag), past
 
-# %% ../nbs/08a_grammar.ipynb #55265bba
+def _word(form, lemma, tag, readings, base): # readings: all (lemma, tag) of the form; base: a function that gives the masculine
+    "The `_Word` of a reading."
+    text, pos, _, past = _facts(tag)
+    cells = functools.reduce(int.__or__, (c for l, t in readings if l == lemma for _, p, c, _ in [_facts(t)] if p == pos), 0)
+    if pos == 'NPRO' and tag.gender is None and tag.person: cells |= _NOMN & (7 if tag.number == 'sing' else 8) if tag.case == 'nomn' else 0
+    return _Word(lemma, pos, _role(lemma, text), cells if pos in ('NOUN', 'NPRO') else 0, cells if pos in ('ADJF', 'PRTF') else 0, past, past > 1 and base() or form)
+
+# %% ../nbs/08a_grammar.ipynb #befbc142
 _RUSSIAN = re.compile('[а-яё]+(?:-[а-яё]+)*').fullmatch
 
-@functools.lru_cache(1 << 19)
-def _known(form):
-    "The `_Word` of the first parse; what the dictionary does not know has nothing to take away."
-    low = form.lower()
+_MASC = frozenset({'masc', 'sing'})
+
+def _parsed(low, choose=lambda parses: parses[0]):
+    "The `_Word` of a parse; what the dictionary does not know has nothing to take away."
     if not _RUSSIAN(low) or not _morph().word_is_known(low): return _BARE
     parses = _morph().parse(low)
-    return _word(low, parses[0].normal_form, parses[0].tag, parses)
+    p = choose(parses)
+    return _word(low, p.normal_form, p.tag, [(x.normal_form, x.tag) for x in parses], lambda: (b := p.inflect(_MASC)) and b.word)
 
 @functools.lru_cache(1 << 19)
 def _as_read(form, lemma, tag):
     "The `_Word` of a reading that was chosen in context."
-    low = form.lower()
-    if not _RUSSIAN(low) or not _morph().word_is_known(low): return _BARE
-    parses = _morph().parse(low)
-    mine = next((p for p in parses if p.normal_form == lemma and str(p.tag) == tag), parses[0])
-    return _word(low, mine.normal_form, mine.tag, parses)
+    return _parsed(form.lower(), lambda parses: next((p for p in parses if p.normal_form == lemma and str(p.tag) == tag), parses[0]))
+
+_memory = {} # form -> the `_Word` of its first reading
+
+def _learn(forms, few=40):
+    "Look up the forms that are not in memory, together if they are more than a few."
+    if len(_memory) > 1 << 19: _memory.clear()
+    new = {f: f.lower() for f in set(forms) - _memory.keys()}
+    if len(new) < few: _memory.update((f, _parsed(low)) for f, low in new.items()); return
+    found = lookup({low for low in new.values() if len(low) < 64 and _RUSSIAN(low)})
+    for f, low in new.items():
+        r = found.get(low)
+        _memory[f] = _word(low, r[0].lemma, r[0].tag, [e[:2] for e in r], lambda: inflected(r[0], _MASC)) if r else _BARE
+
+def _known(form):
+    "The `_Word` of a form, read without its sentence."
+    if form not in _memory: _learn([form])
+    return _memory[form]
 
 # %% ../nbs/08a_grammar.ipynb #5c47443a
 STAGES = 'function', 'agreement', 'lemmas', 'order', 'marks'
@@ -140,12 +157,14 @@ def _gap(seps, bare):
     "Separators that ran together, as one; `bare`: without marks of syntax."
     return '\n'.join(_clean(line, bare) for line in seps.split('\n'))
 
-# %% ../nbs/08a_grammar.ipynb #a13e16db
+# %% ../nbs/08a_grammar.ipynb #69fe3720
 _SUSPECT = re.compile(r'[A-Za-z{}<>=|\t\\]')
-_CYRILLIC = re.compile('[а-яёА-ЯЁ]')
-_LATIN = re.compile('[A-Za-z]')
+_CYRILLIC = re.compile('[а-яёА-ЯЁ]+')
+_LATIN = re.compile('[A-Za-z]+')
 
-def _verbatim(line): return bool(_ODD_LINE.search(line)) or len(_LATIN.findall(line)) > len(_CYRILLIC.findall(line))
+def _verbatim(line):
+    def count(script): return sum(map(len, script.findall(line)))
+    return bool(_ODD_LINE.search(line)) or count(_LATIN) > count(_CYRILLIC)
 
 def _parts(text):
     "Words and separators of `text`; lines that are no Russian sentence lie inside a separator."
@@ -183,7 +202,7 @@ class Telegraph:
         "Yields the telegram of each text, a string; `ValueError` for a text that UTF-8 cannot hold."
         return map(str, self.read(texts))
 
-# %% ../nbs/08a_grammar.ipynb #b650afb4
+# %% ../nbs/08a_grammar.ipynb #55033cdc
 from fastcore.basics import patch
 
 @patch
@@ -206,13 +225,22 @@ def _telegram(self:Telegraph, ws, seps, known):
         for k in _moves(known, seps, kept): kept[k], kept[k+1] = kept[k+1], kept[k]
     return Telegram(ws, seps, kept, [self._shown(ws[i], known[i], i in plain) for i in kept], gaps)
 
+def _together(parts, size=1 << 15): # words
+    "Lists of texts that have about `size` words."
+    held, n = [], 0
+    for p in parts:
+        held.append(p); n += len(p[0])
+        if n >= size: yield held; held, n = [], 0
+    if held: yield held
+
 @patch
 def read(self:Telegraph, texts): # strings, also a generator
     "Yields the `Telegram` of each text."
     if self.context is None:
-        for text in encodable(texts):
-            ws, seps = _parts(text)
-            yield self._telegram(ws, seps, [_known(w) for w in ws])
+        for parts in _together(map(_parts, encodable(texts))):
+            _learn(set().union(*(ws for ws, _ in parts)))
+            known = [[_memory[w] for w in ws] for ws, _ in parts] # before anybody else may clear the memory
+            yield from map(self._telegram, *zip(*parts), known)
     else:
         from itertools import tee
         texts, again = tee(encodable(texts))
