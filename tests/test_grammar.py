@@ -152,6 +152,14 @@ def test_fit_is_told_apart_by_its_seed_only():
     a, b, c = (m.embed_edit.weight for m in made)
     assert torch.equal(a, b) and not torch.equal(a, c)
 
+def test_the_cost_of_a_step_is_foretold():
+    "The experiment `ladder` sets the steps of the restorer by it, so that it spends what the language model spent."
+    t = [Telegraph(3)]
+    symbols = Symbols.build([edits(g) for g in t[0].read(TEXTS)], least=1)
+    sizes = dict(batch=4, width=32, reader=1, writer=1, slots=8)
+    spent = fit(lambda: TEXTS, t, symbols, steps=32, **sizes).config.trained['flops']
+    assert restoration.step_flops(lambda: TEXTS, t, symbols, **sizes) == pytest.approx(spent/32, rel=.05)
+
 def test_saved_and_loaded_is_the_same(tiny, tmp_path):
     model, (t3, _) = tiny
     model.save_pretrained(tmp_path)
