@@ -287,7 +287,7 @@ def bits(self:Restorer, telegrams, # of `telegraph.read(texts)`
         np.add.at(out, [i for i, _ in some], nats.double().cpu().numpy()/math.log(2))
     return out
 
-# %% ../nbs/08b_restoration.ipynb #49cc29dd
+# %% ../nbs/08b_restoration.ipynb #3837ed40
 @patch
 def _legal(self:Restorer):
     "Masks over symbols, True where one may stand: outside a spelled piece, inside one; at the end slot no forms."
@@ -298,8 +298,8 @@ def _legal(self:Restorer):
 
 @patch
 @torch.inference_mode()
-def _write(self:Restorer, rows, most):
-    "Greedy edits of windows: for each, a list of edits for each of its slots, at most `most`."
+def _write(self:Restorer, rows, most=24, limit=512):
+    "Greedy edits of windows: a list of edits for each slot, at most `most`, and `limit` in a window; slots beyond that are left as shown."
     x, names = _collate(rows, self.device), self.symbols.names
     legal, inside, end = (m.to(self.device) for m in self._legal())
     closes = torch.tensor([s == '<same>' or s[:2] == 't:' for s in names])
@@ -307,7 +307,8 @@ def _write(self:Restorer, rows, most):
     n, last = torch.tensor([len(r['words']) for r in rows]), torch.tensor([r['last'] for r in rows])
     at, y, past = torch.zeros(len(rows), dtype=torch.long), torch.zeros(len(rows), dtype=torch.long), None
     out, kind = [[[] for _ in r['words']] for r in rows], [None]*len(rows)
-    while (live := at < n).any():
+    while limit and (live := at < n).any():
+        limit -= 1
         with torch.autocast(self.device.type, torch.bfloat16):
             h = self.embed_edit(y) + seen[torch.arange(len(rows)), at.clamp(max=seen.shape[1] - 1)]
             step = self.writer(inputs_embeds=h[:, None], past_key_values=past, use_cache=True)
@@ -322,9 +323,9 @@ def _write(self:Restorer, rows, most):
             if len(slot) >= most: y[i], kind[i] = (self.symbols.ids['<end>'], None) if final[i] else (self.symbols.ids['<same>'], None); slot[-1] = int(y[i]); s = '<same>'
             if s in ('<same>', '<end>') or s[:2] == 't:' or (s == '</>' and kind[i] == '<f>'): at[i] += 1; kind[i] = None
             elif s == '</>': kind[i] = None
-    return [[self.symbols.decode(slot) for slot in row] for row in out]
+    return [[self.symbols.decode(slot) or ['<same>'] for slot in row] for row in out]
 
-# %% ../nbs/08b_restoration.ipynb #9078b1f2
+# %% ../nbs/08b_restoration.ipynb #4e47c20b
 @patch
 def guess(self:Restorer, telegrams, # of strings, or of `Telegram`
           telegraph, # the `Telegraph` whose work is to be undone
@@ -335,7 +336,7 @@ def guess(self:Restorer, telegrams, # of strings, or of `Telegram`
     rows.sort(key=lambda r: (len(r[1]['words']), r[0], r[1]['first']))
     found = [[[] for _ in range(len(ws) + 1)] for ws, _ in parts]
     for k in range(0, len(rows), batch):
-        for (i, w), es in zip(rows[k:k+batch], self._write([w for _, w in rows[k:k+batch]], round(24/getattr(telegraph, 'share', 1)))): found[i][w['first']:w['first'] + len(es)] = es
+        for (i, w), es in zip(rows[k:k+batch], self._write([w for _, w in rows[k:k+batch]])): found[i][w['first']:w['first'] + len(es)] = es
     return [(ws, seps, es) for (ws, seps), es in zip(parts, found)]
 
 @patch
