@@ -77,7 +77,7 @@ def _word(form, lemma, tag, readings, base): # readings: all (lemma, tag) of the
     if pos == 'NPRO' and tag.gender is None and tag.person: cells |= _NOMN & (7 if tag.number == 'sing' else 8) if tag.case == 'nomn' else 0
     return _Word(lemma, pos, _role(lemma, text), cells if pos in ('NOUN', 'NPRO') else 0, cells if pos in ('ADJF', 'PRTF') else 0, past, past > 1 and base() or form)
 
-# %% ../nbs/08a_grammar.ipynb #befbc142
+# %% ../nbs/08a_grammar.ipynb #12394ff6
 _RUSSIAN = re.compile('[а-яё]+(?:-[а-яё]+)*').fullmatch
 
 _MASC = frozenset({'masc', 'sing'})
@@ -99,7 +99,7 @@ _memory = {} # form -> the `_Word` of its first reading
 def _learn(forms, few=40):
     "Look up the forms that are not in memory, together if they are more than a few."
     if len(_memory) > 1 << 19: _memory.clear()
-    new = {f: f.lower() for f in set(forms) - _memory.keys()}
+    new = {f: f.lower() for f in dict.fromkeys(forms) if f not in _memory}
     if len(new) < few: _memory.update((f, _parsed(low)) for f, low in new.items()); return
     found = lookup({low for low in new.values() if len(low) < 64 and _RUSSIAN(low)})
     for f, low in new.items():

@@ -52,11 +52,11 @@ def _plus(accented):
     at = accented.find('+')
     return None if at < 0 else sum(c in _VOWELS for c in accented[:at].lower())
 
-# %% ../nbs/09a_rhythm.ipynb #edc9eeeb
+# %% ../nbs/09a_rhythm.ipynb #7dc7b1d5
 def syllables(ws): # words, any case
     "A string of S, u, m, ? for each word (see above); each distinct word is analysed once. Empty for what has no Russian vowel."
     low = [w.lower() for w in ws]
-    new = sorted(set(low) - _known.keys())
+    new = sorted({w for w in low if w not in _known})
     clean = [[unicodedata.normalize('NFC', re.sub('[^а-яёй]', '', p)) for p in unicodedata.normalize('NFC', w.replace('\u0301', '')).split('-')] for w in new]
     parts = sorted({p for ps in clean for p in ps if any(c in _VOWELS for c in p)})
     accented = {}

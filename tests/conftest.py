@@ -1,7 +1,10 @@
 """Small real material shared by the tests: a corpus folder and a tokenizer made of OpenCorpora, and the optional shared data."""
-import os
+import hypothesis, os
 from pathlib import Path
 import nbformat, pytest
+
+hypothesis.settings.register_profile('no deadline', deadline=None) # a busy machine is no failure
+hypothesis.settings.load_profile('no deadline')
 
 ROOT = Path(__file__).parent.parent
 
