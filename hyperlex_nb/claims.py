@@ -36,7 +36,7 @@ def _about(x): return x / 2, x * 2 # the range meant by '≈ x'
 def _order(x): return x / math.sqrt(10), x * math.sqrt(10) # the range meant by '~10^n'
 def _number(x): return '' if x is None else f'{x:.3g}' if abs(x) < 1000 or abs(x) >= 1e6 else f'{x:,.0f}'
 
-# %% ../nbs/17_claims.ipynb #7ae230fa
+# %% ../nbs/17_claims.ipynb #c9dd6944
 @dataclass(frozen=True)
 class Claim:
     "A claim of the seeds: its words, how it is judged, the experiments whose runs it needs."
@@ -62,7 +62,7 @@ CLAIMS = {id: Claim(id, text, judged, tuple(needs.split())) for id, text, judged
     ('C13', '20-40 thousand books in 10 years = 100M pages', 'arithmetic', 'arithmetic'),
     ('C14', 'differences: tens of times less data', 'equal held-out result, share of tokens used', 'differences'),
     ('C15', '70B hyperlexic = 300-1000B', 'compute multiplier at equal bits per byte', 'equivalence'),
-    ('C16', '20-100 tokens per idea -> 1-4', 'tokens per sentence and per scene', 'fertility encoder'),
+    ('C16', '20-100 tokens per idea -> 1-4', 'tokens per sentence and per scene', 'fertility'),
     ('C17', 'attention O((n/5)^2), holds 200K', 'measured positions; attention cost at the same text length', 'equivalence'),
     ('C18', '60-100 FLOP -> 5-10 FLOP per token/idea', 'FLOP per byte measured; a dense model costs about 2N a token', 'equivalence'),
     ('C19', 'meaning compressed 5-30x; 1 character = 1 word of meaning', 'from the ledger', 'ledger'),

@@ -80,16 +80,14 @@ def _c04(run):
                 note=f"lossless factored vocabulary: {f'at least half from {held[-1]} on' if held else 'not half at the largest size'}. "
                      f'Forms to lemmas alone: {plain}. Restored exactly without the list of exceptions: {exact:.2%} of running words')
 
-# %% ../nbs/17b_judges_tokens.ipynb #be62e990
+# %% ../nbs/17b_judges_tokens.ipynb #87783404
 @judges('C16')
-def _c16(run, scenes):
+def _c16(run):
     rate = 'tokens_per_sentence/'
     names = run.under(rate)
     own = min((k for k in ('bpe', 'unigram') if k in names), key=lambda k: run.interval(rate + k)[0], default=None) # the shorter one
     if not own: raise _Missing(f'run {run.id} has no trained tokenizer')
     usual = ', '.join('{} {:.0f}'.format(k, run.interval(rate + k)[0]) for k in names if k not in ('bpe', 'unigram'))
-    told = {k: (scenes.interval('encoder/bpb/slots=0')[0] - scenes.interval(f'encoder/bpb/slots={k}')[0])/scenes.interval('encoder/bpb/slots=0')[0] for k in (1, 4)}
-    exact = scenes.interval('encoder/greedy_exact/slots=4')[0]
-    return dict(parts=[run.part(rate + own, (1, 4), f'{own}, tokens per sentence'), Part('share of the bits of a scene that 4 slots hold', told[4], told[4], told[4], 1, 1)],
-                price=f'a scene in 4 slots: {1 - told[4]:.0%} of its bits dropped, in 1 slot {1 - told[1]:.0%}; {exact:.1%} of scenes unfold exactly',
-                note=f'a sentence or a scene taken as an idea. Four positions can be had by decree; what they hold is the second part. Public tokenizers, claimed 20-100: {usual or "none measured"}')
+    return dict(parts=[run.part(rate + own, (1, 4), f'{own}, tokens per sentence')],
+                note=f'a sentence taken as an idea; judged on the stock {own}. A scene in 1-4 slots, and what those hold of it, is judged by C05. '
+                     f'Public tokenizers, claimed 20-100: {usual or "none measured"}')

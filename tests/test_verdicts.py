@@ -236,10 +236,8 @@ def test_c06_c08_c19_follow_from_the_joint_ledger(tmp_path, kw, verdicts):
 def test_c16_judges_the_promise_and_reports_the_rest(tmp_path):
     m = {f'tokens_per_sentence/{k}': dict(value=x, low=x - 1, high=x + 1) for k, x in dict(bpe=25, gpt2=95).items()}
     make(tmp_path, 'f', 'fertility', m)
-    assert judge(tmp_path)['C16'].note == 'waits for encoder'
-    make(tmp_path, 'e', 'encoder', scenes())
     v = judge(tmp_path)['C16']
-    assert v.verdict == 'fails' and '4 slots: 70% of its bits dropped' in v.price and 'gpt2 95' in v.note and v.parts[0].name.startswith('bpe')
+    assert v.verdict == 'fails' and 'gpt2 95' in v.note and v.parts[0].name.startswith('bpe')
     shutil.rmtree(tmp_path/'f'); make(tmp_path, 'f', 'fertility', {'tokens_per_sentence/bpe': dict(value=25)})
     assert judge(tmp_path)['C16'].verdict == 'fails'  # works with no peers
 
