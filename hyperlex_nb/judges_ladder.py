@@ -22,7 +22,7 @@ def _c03(run):
     return dict(parts=parts, price=', '.join(f'{k}: {_share(run, k)} dropped' for k in names),
                 note=f"times fewer words; in tokens of one vocabulary {tokens:.2f}, in bytes {run.interval('bytes_ratio/function 3')[0]:.2f}, for function words are short. Restored: {back}")
 
-# %% ../nbs/17c_judges_ladder.ipynb #35f2ac79
+# %% ../nbs/17c_judges_ladder.ipynb #eb6504a4
 @judges('C06')
 def _c06(run):
     rows = [k for k in ('lossless', 'half') if f'joint/{k}' in run.metrics]
@@ -30,9 +30,9 @@ def _c06(run):
     told = {'lossless': 'lossless', 'half': 'at most half of the bits dropped'}
     parts = [run.part(f'joint/{k}', (30, 500), f"{told[k]} ({run[f'joint/{k}'].get('row', '')})", open=True) for k in rows]
     more = [k for k in run.under('joint/') if k not in told]
-    parts += [run.part(f'joint/{k}', (30, 500), f"{k}, {run[f'joint/{k}']['dropped']:.0%} of the bits dropped", open=True) for k in more]
+    vectors = [f"{k}: {run.interval(f'joint/{k}')[0]:.3g} with {run[f'joint/{k}']['dropped']:.0%} of the bits dropped" for k in more]
     return dict(parts=parts, price='; '.join(f"{p.name.split(' (')[0]}: {run[f'joint/{k}'].get('dropped', 0):.0%} of the bits dropped" for p, k in zip(parts, rows)),
-                note='measured on the joint text, not multiplied: ' + '; '.join(f'{p.name} {p.value:.3g}' for p in parts))
+                note='measured on the joint text, not multiplied: ' + '; '.join([*(f'{p.name} {p.value:.3g}' for p in parts), *vectors]))
 
 @judges('C08')
 def _c08(run):
