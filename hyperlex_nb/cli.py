@@ -9,12 +9,31 @@ __all__ = ['main']
 import argparse, contextlib, json, os, re, sys
 from pathlib import Path
 
-# %% ../nbs/20_cli.ipynb #2685a80f
+# %% ../nbs/20_cli.ipynb #e72e708b
+_COMMANDS = {} # name -> (function, help, options)
+
+def _option(*names, **kw): return names, kw
+
+def _command(name, help, *options):
+    "Decorator: the function that runs `hyperlex NAME`, with its options."
+    def register(f): _COMMANDS[name] = f, help, options; return f
+    return register
+
+_PARAM = _option('-p', '--param', action='append', default=[], metavar='NAME=VALUE', help='a parameter of the notebook; may be repeated')
+_JSON = _option('--json', action='store_true', help='JSON for a program')
+
+# %% ../nbs/20_cli.ipynb #1a861682
 def _params(pairs):
     "['a=1', 'b=x'] -> {'a': '1', 'b': 'x'}; `ValueError` for a pair with no `=`."
     if bad := [p for p in pairs if '=' not in p]: raise ValueError(f"-p takes name=value, not {bad[0]!r}")
     return dict(p.split('=', 1) for p in pairs)
 
+@_command('run', 'run one notebook into a run folder', _PARAM, _option('notebook', nargs='?'), _option('--profile', help='smoke, cpu, gpu or cluster'),
+          _option('--resume', metavar='ID', help='go on with an interrupted or failed run'), _option('--name', help="the run folder's name"),
+          _option('--gpus', type=int, default=0, metavar='N', help='processes for training on each node, one a GPU (on a machine without GPUs: on its cores)'),
+          _option('--nodes', type=int, default=1, metavar='N'), _option('--rdzv', default='', metavar='HOST:PORT', help='meeting point of several nodes'),
+          _option('--slurm', metavar='FILE', help='write an sbatch script instead of running'), _option('--hours', type=int, default=24, help='time limit in the sbatch script'),
+          _option('--partition', default='', help='SLURM partition'))
 def _run(a):
     "hyperlex run"
     from hyperlex_nb.runs import execute, slurm
@@ -30,7 +49,9 @@ def _run(a):
     print(f"{run.manifest['error']}\ngo on with: hyperlex run --resume {run.id}")
     return 1
 
-# %% ../nbs/20_cli.ipynb #2b89c9da
+# %% ../nbs/20_cli.ipynb #9c31140f
+@_command('book', 'run the whole book and print the verdicts', _PARAM, _option('--profile', default='smoke', help='smoke, cpu, gpu or cluster (default: smoke)'),
+          _option('--resume', metavar='ID', help='go on with a book'))
 def _book(a):
     "hyperlex book"
     from hyperlex_nb.book import run_book
@@ -40,13 +61,14 @@ def _book(a):
           f"open {os.path.relpath(run.path/'book.html')} in a browser")
     return run.status != 'finished'
 
+@_command('verdicts', 'judge the 23 claims from the run folders')
 def _verdicts(a):
     "hyperlex verdicts"
     from hyperlex_nb.verdicts import judge
     from hyperlex_nb.runs import _runs_dir
     print(judge(Path(a.runs_dir or _runs_dir())).to_text())
 
-# %% ../nbs/20_cli.ipynb #2dbe5a73
+# %% ../nbs/20_cli.ipynb #32cf2575
 def _table(rows):
     "Rows of dicts as aligned text."
     if not rows: return 'no runs'
@@ -54,6 +76,10 @@ def _table(rows):
     wide = [max(map(len, c)) for c in zip(*cells)]
     return '\n'.join('  '.join(v.ljust(w) for v, w in zip(r, wide)).rstrip() for r in cells)
 
+@_command('runs', 'list runs, or show how two differ',
+          _option('--where', action='append', default=[], metavar='NAME=VALUE', help='only runs with this notebook, status, profile, p.PARAMETER or metric'),
+          _option('--show', action='append', default=[], metavar='NAME', help='a further column: a metric, or p.PARAMETER'), _option('--diff', nargs=2, metavar='ID', help='what differs between two runs'),
+          _option('--keep', nargs=2, metavar=('ID', 'NAME'), help='copy manifest, metrics and figures to runs/reference/NAME, to be committed'), _JSON)
 def _runs(a):
     "hyperlex runs"
     from hyperlex_nb.runs import Run, _find
@@ -67,14 +93,20 @@ def _runs(a):
         rows = Run.table(a.runs_dir, a.where, a.show)
         print(json.dumps(rows, ensure_ascii=False) if a.json else _table(rows))
 
-# %% ../nbs/20_cli.ipynb #af7bc020
+# %% ../nbs/20_cli.ipynb #f4c09f11
+@_command('corpus', 'build a corpus folder from any source', _option('source', help='opencorpora, classics, a file or folder, or hub:NAME'), _option('out'),
+          _option('--limit', type=int, help='documents read at most'), _option('--seed', type=int, default=0, help='of the split'))
 def _corpus(a):
     "hyperlex corpus"
     from hyperlex_nb.sources import documents
     from hyperlex_nb.corpus import build
     print(json.dumps(build(documents(a.source, limit=a.limit), a.out, seed=a.seed), ensure_ascii=False, indent=1, default=str))
 
-# %% ../nbs/20_cli.ipynb #86724c25
+# %% ../nbs/20_cli.ipynb #56bf9c2f
+@_command('tokenize', 'count the tokens of text files, and show them in colour', _option('file', nargs='+', help='text files; - is standard input'),
+          _option('--tokenizer', action='append', metavar='NAME', help='hyperlex-64k, hyperlex-128k, a public tokenizer such as o200k, or a folder; may be repeated (default: those in the package)'),
+          _option('--peers', action='store_true', help='all public tokenizers that `make peers` has fetched, too'), _option('--html', metavar='OUT', help='write the beginning of each file, coloured by token, to this file'),
+          _option('--limit', type=int, default=4000, metavar='N', help='characters of each file in it (default: 4000)'), _option('--encoding', default='utf-8', help='of the files (default: utf-8)'), _JSON)
 def _tokenize(a):
     "hyperlex tokenize"
     from hyperlex_nb.tokenizer import peers
@@ -123,7 +155,16 @@ def _plan(a):
     with contextlib.redirect_stdout(sys.stderr): sheet = call(**given) # progress is not part of the answer
     print(json.dumps(sheet.as_dict(), ensure_ascii=False, allow_nan=False) if as_json else sheet)
 
-# %% ../nbs/20_cli.ipynb #d016634d
+# %% ../nbs/20_cli.ipynb #f4d9d89f
+@_command('compress', 'write a corpus as telegrams with their edits, or restore one',
+          _option('source', nargs='?', metavar='FILE|DIR', help='.txt, .jsonl or .parquet, a folder of them, opencorpora, or hub:NAME'),
+          _option('--out', required=True, metavar='FOLDER', help='the folder to write; a killed run goes on when the same is said again'),
+          _option('--level', type=int, default=2, help='1 to 4: how much grammar goes (default: 2)'), _option('--stages', metavar='A,B', help='only these: function, agreement, lemmas, order, marks (default: those of the level)'),
+          _option('--context', action='store_true', help='read each word in its sentence; slower'), _option('--procs', type=int, default=1, metavar='N', help='processes (default: 1)'),
+          _option('--no-edits', action='store_true', help='do not keep what is dropped; the text can then only be guessed'), _option('--skip-bad', action='store_true', help='pass over lines and files that cannot be read, and count them'),
+          _option('--shard', type=int, metavar='MB', help='text in a file of the folder (default: 64)'), _option('--sample', type=int, metavar='BYTES', help='text from which saving and price are told (default: 2097152; 0: neither)'),
+          _option('--tokenizer', metavar='FOLDER', help="tokenizer that counts positions (default: hyperlex-64k; '': none)"), _option('--restore', metavar='FOLDER', help='go back: write the texts of this folder to --out'),
+          _option('--restorer', metavar='PATH', help='with --restore: a saved Restorer that guesses the texts from the telegrams alone'), _JSON)
 def _compress(a):
     "hyperlex compress"
     from hyperlex_nb import compress as c
@@ -139,81 +180,19 @@ def _compress(a):
     print(f"{t['documents']:,} documents, {t['bytes']:,} bytes of text: {t['telegram_bytes']:,} of telegrams, {t['edit_bytes']:,} of edits, {t['size']:,} on disk" + (f"; {m['skipped']:,} lines or files passed over" if m['skipped'] else ''))
     if m['row']: print(c._told(m))
 
-# %% ../nbs/20_cli.ipynb #577a4484
+# %% ../nbs/20_cli.ipynb #db8f006c
 def _parser():
     "The parser of the whole command."
     p = argparse.ArgumentParser('hyperlex', description='Experiments on hyper-compressed Russian language models: run, compare, judge.')
     from hyperlex_nb import __version__
     p.add_argument('--version', action='version', version=f'hyperlex {__version__}')
     sub = p.add_subparsers(metavar='COMMAND', required=True)
-    def command(name, f, help, **kw):
-        c = sub.add_parser(name, help=help, description=help + '.', **kw); c.set_defaults(f=f)
+    for name, (f, help, options) in _COMMANDS.items():
+        c = sub.add_parser(name, help=help, description=help + '.'); c.set_defaults(f=f)
         c.add_argument('--runs-dir', metavar='DIR', help='where run folders are kept (default: runs/ of the project)')
-        return c
-    def param(c): c.add_argument('-p', '--param', action='append', default=[], metavar='NAME=VALUE',
-                                 help='a parameter of the notebook; may be repeated')
-
-    c = command('run', _run, 'run one notebook into a run folder'); param(c)
-    c.add_argument('notebook', nargs='?'); c.add_argument('--profile', help='smoke, cpu, gpu or cluster')
-    c.add_argument('--resume', metavar='ID', help='go on with an interrupted or failed run')
-    c.add_argument('--name', help="the run folder's name")
-    c.add_argument('--gpus', type=int, default=0, metavar='N',
-                   help='processes for training on each node, one a GPU (on a machine without GPUs: on its cores)')
-    c.add_argument('--nodes', type=int, default=1, metavar='N')
-    c.add_argument('--rdzv', default='', metavar='HOST:PORT', help='meeting point of several nodes')
-    c.add_argument('--slurm', metavar='FILE', help='write an sbatch script instead of running')
-    c.add_argument('--hours', type=int, default=24, help='time limit in the sbatch script')
-    c.add_argument('--partition', default='', help='SLURM partition')
-
-    c = command('book', _book, 'run the whole book and print the verdicts'); param(c)
-    c.add_argument('--profile', default='smoke', help='smoke, cpu, gpu or cluster (default: smoke)')
-    c.add_argument('--resume', metavar='ID', help='go on with a book')
-
-    c = command('runs', _runs, 'list runs, or show how two differ')
-    c.add_argument('--where', action='append', default=[], metavar='NAME=VALUE',
-                   help='only runs with this notebook, status, profile, p.PARAMETER or metric')
-    c.add_argument('--show', action='append', default=[], metavar='NAME', help='a further column: a metric, or p.PARAMETER')
-    c.add_argument('--diff', nargs=2, metavar='ID', help='what differs between two runs')
-    c.add_argument('--keep', nargs=2, metavar=('ID', 'NAME'),
-                   help='copy manifest, metrics and figures to runs/reference/NAME, to be committed')
-    c.add_argument('--json', action='store_true')
-
-    command('verdicts', _verdicts, 'judge the 23 claims from the run folders')
-
-    c = command('corpus', _corpus, 'build a corpus folder from any source')
-    c.add_argument('source', help="opencorpora, classics, a file or folder, or hub:NAME")
-    c.add_argument('out')
-    c.add_argument('--limit', type=int, help='documents read at most')
-    c.add_argument('--seed', type=int, default=0, help='of the split')
-
-    c = command('compress', _compress, 'write a corpus as telegrams with their edits, or restore one')
-    c.add_argument('source', nargs='?', metavar='FILE|DIR', help='.txt, .jsonl or .parquet, a folder of them, opencorpora, or hub:NAME')
-    c.add_argument('--out', required=True, metavar='FOLDER', help='the folder to write; a killed run goes on when the same is said again')
-    c.add_argument('--level', type=int, default=2, help='1 to 4: how much grammar goes (default: 2)')
-    c.add_argument('--stages', metavar='A,B', help='only these: function, agreement, lemmas, order, marks (default: those of the level)')
-    c.add_argument('--context', action='store_true', help='read each word in its sentence; slower')
-    c.add_argument('--procs', type=int, default=1, metavar='N', help='processes (default: 1)')
-    c.add_argument('--no-edits', action='store_true', help='do not keep what is dropped; the text can then only be guessed')
-    c.add_argument('--skip-bad', action='store_true', help='pass over lines and files that cannot be read, and count them')
-    c.add_argument('--shard', type=int, metavar='MB', help='text in a file of the folder (default: 64)')
-    c.add_argument('--sample', type=int, metavar='BYTES', help='text from which saving and price are told (default: 2097152; 0: neither)')
-    c.add_argument('--tokenizer', metavar='FOLDER', help="tokenizer that counts positions (default: hyperlex-64k; '': none)")
-    c.add_argument('--restore', metavar='FOLDER', help='go back: write the texts of this folder to --out')
-    c.add_argument('--restorer', metavar='PATH', help='with --restore: a saved Restorer that guesses the texts from the telegrams alone')
-    c.add_argument('--json', action='store_true')
-
+        for names, kw in options: c.add_argument(*names, **kw)
     c = sub.add_parser('plan', help='memory, time, money, text and equivalence, before a cluster is rented', add_help=False, prefix_chars='\0')
     c.set_defaults(f=_plan); c.add_argument('words', nargs='*')
-
-    c = command('tokenize', _tokenize, 'count the tokens of text files, and show them in colour')
-    c.add_argument('file', nargs='+', help='text files; - is standard input')
-    c.add_argument('--tokenizer', action='append', metavar='NAME', help='hyperlex-64k, hyperlex-128k, a public tokenizer such as o200k, '
-                   'or a folder; may be repeated (default: those in the package)')
-    c.add_argument('--peers', action='store_true', help='all public tokenizers that `make peers` has fetched, too')
-    c.add_argument('--html', metavar='OUT', help='write the beginning of each file, coloured by token, to this file')
-    c.add_argument('--limit', type=int, default=4000, metavar='N', help='characters of each file in it (default: 4000)')
-    c.add_argument('--encoding', default='utf-8', help='of the files (default: utf-8)')
-    c.add_argument('--json', action='store_true')
     return p
 
 # %% ../nbs/20_cli.ipynb #a09cecc5

@@ -88,13 +88,13 @@ def _network():
     return _Net(m.encoder.words_vocab, m.encoder.shapes_vocab, word_shape, net.emb.word.indexes.array, net.emb.word.codes.array, net.emb.shape.weight.array, layers,
                 net.head.proj.weight.array, net.head.proj.bias.array, *_columns(m.decoder.tags_vocab.items))
 
-# %% ../nbs/08_context.ipynb #b2e0dc52
+# %% ../nbs/08_context.ipynb #1da3c66c
 _REACH = 3 # tokens that the network sees to each side
 
 def _hidden(net, tokens): # (n, 2) ids of word and shape; word -1: the empty place between sentences
     "What the network makes of each token: (n, 64) float32."
     kinds, at = np.unique(tokens, axis=0, return_inverse=True)
-    at, gap, n = at.reshape(-1), tokens[:, 0] < 0, len(tokens)
+    at, gap = at.reshape(-1), tokens[:, 0] < 0
     vectors = net.codes[np.arange(len(net.codes)), net.indexes[kinds[:, 0]]].reshape(len(kinds), -1)
     x = np.concatenate([vectors, net.shapes[kinds[:, 1]]], 1)*(kinds[:, :1] >= 0).astype(np.float32)
     for k, (weight, bias, scale, shift) in enumerate(net.layers):

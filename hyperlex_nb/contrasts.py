@@ -5,12 +5,10 @@
 # %% auto #0
 __all__ = ['KINDS', 'Contrast', 'contrasts', 'kept', 'preferred']
 
-# %% ../nbs/08c_contrasts.ipynb #5cdf876d
+# %% ../nbs/08c_contrasts.ipynb #73ff719b
 import functools, random, re
 from typing import NamedTuple
 from .forms import _morph, words
-from .grammar import _parts
-from .restoration import Restorer, edits
 
 # %% ../nbs/08c_contrasts.ipynb #cfd27954
 class Contrast(NamedTuple):

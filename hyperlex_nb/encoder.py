@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['REGISTERS', 'cut_scenes', 'pad_scenes', 'SceneConfig', 'SceneEncoder', 'load_scenes']
 
-# %% ../nbs/10_encoder.ipynb #e2a51531
+# %% ../nbs/10_encoder.ipynb #f37217dd
 import math
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 import numpy as np, torch

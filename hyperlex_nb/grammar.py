@@ -12,7 +12,7 @@ from .forms import _morph, words
 from .lookup import inflected, lookup
 from .sources import encodable
 
-# %% ../nbs/08a_grammar.ipynb #8898388f
+# %% ../nbs/08a_grammar.ipynb #b88aec6b
 ROLES = { # role: level at which it is dropped, parts of speech, lemmas ('' for all of that part of speech)
     'particle':      (1, 'PRCL ADVB', 'же ж ведь вот вон уж ну мол дескать то таки просто'),
     'coordination':  (1, 'CONJ PRCL', 'и а да'),
@@ -38,7 +38,7 @@ _ROLES = {(pos, lemma): role for role, (_, kinds, lemmas) in reversed(ROLES.item
 def _role(lemma, tag):
     "The role of a reading, None for a word of its own weight."
     pos = str(tag).partition(' ')[0].partition(',')[0]
-    role = _ROLES.get((pos, lemma)) or (pos == 'PREP' and 'place') or None
+    role = _ROLES.get((pos, lemma)) or _ROLES.get((pos, ''))
     return 'person' if role == 'subject' and 'nomn' not in str(tag) else role
 
 # %% ../nbs/08a_grammar.ipynb #504a8729
@@ -157,7 +157,7 @@ def _gap(seps, bare):
     "Separators that ran together, as one; `bare`: without marks of syntax."
     return '\n'.join(_clean(line, bare) for line in seps.split('\n'))
 
-# %% ../nbs/08a_grammar.ipynb #69fe3720
+# %% ../nbs/08a_grammar.ipynb #2d02a667
 _SUSPECT = re.compile(r'[A-Za-z{}<>=|\t\\]')
 _CYRILLIC = re.compile('[а-яёА-ЯЁ]+')
 _LATIN = re.compile('[A-Za-z]+')
@@ -165,6 +165,10 @@ _LATIN = re.compile('[A-Za-z]+')
 def _verbatim(line):
     def count(script): return sum(map(len, script.findall(line)))
     return bool(_ODD_LINE.search(line)) or count(_LATIN) > count(_CYRILLIC)
+
+def _russian(text):
+    "`text` without the lines that are no Russian sentence: its words are those of `_parts`."
+    return '\n'.join('' if _verbatim(line) else line for line in text.split('\n')) if _SUSPECT.search(text) else text
 
 def _parts(text):
     "Words and separators of `text`; lines that are no Russian sentence lie inside a separator."
@@ -202,7 +206,7 @@ class Telegraph:
         "Yields the telegram of each text, a string; `ValueError` for a text that UTF-8 cannot hold."
         return map(str, self.read(texts))
 
-# %% ../nbs/08a_grammar.ipynb #55033cdc
+# %% ../nbs/08a_grammar.ipynb #a979db51
 from fastcore.basics import patch
 
 @patch
@@ -244,8 +248,8 @@ def read(self:Telegraph, texts): # strings, also a generator
     else:
         from itertools import tee
         texts, again = tee(encodable(texts))
-        for text, read in zip(texts, self.context.read(again)):
-            ws, seps = words(text)
+        for text, read in zip(texts, self.context.read(map(_russian, again))):
+            ws, seps = _parts(text)
             yield self._telegram(ws, seps, [_as_read(w, *r) for w, r in zip(ws, read)])
 
 # %% ../nbs/08a_grammar.ipynb #247be270

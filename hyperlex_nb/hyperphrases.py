@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SLOTS', 'Hyperphraser', 'Generator', 'diversity']
 
-# %% ../nbs/09e_hyperphrases.ipynb #4cece810
+# %% ../nbs/09e_hyperphrases.ipynb #9b4049ee
 import functools, itertools, math, re
 from collections import Counter, deque
 from concurrent.futures import ProcessPoolExecutor
@@ -13,10 +13,9 @@ import numpy as np
 from fastcore.basics import patch
 from .forms import _morph
 from .grammar import Telegraph, _known
+from .thinning import _NOT, _bits
 
-# %% ../nbs/09e_hyperphrases.ipynb #91e6aac6
-_NOT = {'не', 'ни', 'нет', 'без', 'нельзя'}
-
+# %% ../nbs/09e_hyperphrases.ipynb #555931cf
 def _units(telegram):
     "Words of a level-3 telegram and the numbers between them, in order; a negation and its word are one unit, a tuple."
     flat = []
@@ -27,7 +26,7 @@ def _units(telegram):
         else: out.append((*held, w)); held = ()
     return out + [held]*bool(held)
 
-# %% ../nbs/09e_hyperphrases.ipynb #c4408c8b
+# %% ../nbs/09e_hyperphrases.ipynb #702bba6a
 class Hyperphraser:
     "Presses scenes to hyperphrases by the information of their words, and splits hyperphrases into words again."
     def __init__(self, counts): # lemma -> occurrences in a corpus
@@ -37,7 +36,7 @@ class Hyperphraser:
     def __repr__(self): return f'Hyperphraser({len(self.counts):,} lemmas, {self.n:,} words)'
     def bits(self, word):
         "Information of a word; a new one is as rare as half an occurrence."
-        return -math.log2((self.counts.get(word, 0) or .5)/(self.n + .5))
+        return _bits(self.counts, self.n, word)
 
 @patch(cls_method=True)
 def fit(cls:Hyperphraser, texts): # strings, also a generator

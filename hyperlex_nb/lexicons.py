@@ -6,14 +6,14 @@
 __all__ = ['LEXICONS', 'Batch', 'lexicon', 'Vocabulary', 'marked', 'read', 'totals', 'negated', 'embeddings', 'Extension',
            'stretched', 'held_out']
 
-# %% ../nbs/09_lexicons.ipynb #3036975b
-import functools, importlib.util, unicodedata
+# %% ../nbs/09_lexicons.ipynb #47118343
+import functools, unicodedata
 from importlib.resources import files
-from pathlib import Path
 import numpy as np
 from array import array
 from collections import namedtuple
 from scipy.sparse import csr_matrix
+from .context import _file
 from .forms import _lexeme, _read, words
 from .sources import encodable
 
@@ -116,7 +116,7 @@ def negated(batch, vocabulary):
     out[2:] |= no[:-2] & light[1:-1] & same[1:-1] & same[2:]
     return out & ~stop
 
-# %% ../nbs/09_lexicons.ipynb #a122746c
+# %% ../nbs/09_lexicons.ipynb #137fe0a6
 class _Embeddings:
     "Unit vectors (300,) of 250 thousand words of Russian news, and how often each was met; navec, product-quantised."
     def __init__(self, path):
@@ -139,10 +139,8 @@ class _Embeddings:
 @functools.cache
 def embeddings():
     "The embeddings of the package natasha, or None where natasha or navec is not installed."
-    spec = importlib.util.find_spec('natasha')
-    if spec is None or importlib.util.find_spec('navec') is None: return None
-    found = [p for folder in spec.submodule_search_locations for p in sorted(Path(folder).glob('data/**/navec*.tar'))]
-    return _Embeddings(found[0]) if found else None
+    try: return _Embeddings(_file('emb/navec_news*.tar'))
+    except ImportError: return None
 
 # %% ../nbs/09_lexicons.ipynb #13df7e27
 def _ridge(X, Y, alpha): # (n, d), (n, classes)

@@ -14,7 +14,7 @@ from .forms import words
 from .registers import LABELS, _fit, describe, flat
 from .unfold import measure, over_works
 
-# %% ../nbs/10b_probes.ipynb #c691a53b
+# %% ../nbs/10b_probes.ipynb #b71dfd77
 def _classes(values, question): # label of each scene; one of `LABELS`
     "int array, the place of each label in `LABELS`; `ValueError` for a label that is not there"
     if bad := sorted(set(values) - set(LABELS[question])): raise ValueError(f'{question}: {bad[0]!r} is none of {", ".join(map(str, LABELS[question]))}')
@@ -32,7 +32,7 @@ def label_scenes(scenes): # dicts with `text`
     return {k: _classes([r[k] for r in rows], k) for k in REGISTERS}, {k: _many([r[k] for r in rows], k) for k in LAYERS}
 
 def gold_scenes(tok, length=80): # tokens at most; longer ones are cut there
-    "The gold set: (scenes, labels by people), as `cut_scenes` and `label_scenes` give them"
+    "The gold set: (scenes, labels of the first reading), as `cut_scenes` and `label_scenes` give them"
     rows = [json.loads(l) for l in (files('hyperlex_nb')/'assets'/'gold'/'scenes.jsonl').read_text('utf-8').splitlines()]
     scenes = [dict(work=r['id'], text=r['text'], ids=np.array(tok(r['text'], add_special_tokens=False)['input_ids'][:length])) for r in rows]
     return scenes, {k: _classes([r['labels'][k] for r in rows], k) for k in REGISTERS}

@@ -5,11 +5,9 @@
 # %% auto #0
 __all__ = ['edits', 'undo', 'Symbols', 'RestorerConfig', 'Restorer', 'fit', 'step_flops']
 
-# %% ../nbs/08b_restoration.ipynb #c4bcbce5
+# %% ../nbs/08b_restoration.ipynb #e76588a1
 import functools, math, zlib
 from collections import Counter
-from pathlib import Path
-import json
 import numpy as np, torch
 from fastcore.basics import patch
 from transformers import LlamaConfig, LlamaModel, PretrainedConfig, PreTrainedModel
@@ -18,7 +16,7 @@ from .grammar import STAGES, Mixture, Telegram, _parts
 from .model import _check_weights
 from .tokenizer import train_tokenizer
 from .pretrain import TrainConfig, _HeadLoss, _optimizers, _scale
-from .runs import progress, ratio_interval
+from .runs import progress
 
 # %% ../nbs/08b_restoration.ipynb #102fec04
 @functools.lru_cache(1 << 13)
@@ -46,10 +44,10 @@ def _form(shown, form):
         if _spell(w, p) == form and len(p) < 12: return f'p:{p}', end
     return f'f:{form}',
 
-# %% ../nbs/08b_restoration.ipynb #5e21b39c
+# %% ../nbs/08b_restoration.ipynb #837dd3a4
 def _between(ws, seps, first, last, shown):
     "The edits of a gap: words `first` to `last` (excluded) of the text were dropped; `shown` is what the telegram has there."
-    if (gap := ''.join(s + w for s, w in zip(seps[first:last], ws[first:last])) + seps[last]) == shown: return []
+    if ''.join(s + w for s, w in zip(seps[first:last], ws[first:last])) + seps[last] == shown: return []
     out = [] if first < last and seps[first] == (' ' if first else '') else [f's:{seps[first]}']
     for i in range(first, last):
         out.append(f'w:{ws[i]}')
@@ -221,7 +219,7 @@ def _collate(rows, device='cpu'):
                 edits=[pad(r['edits'], m + 1, -100) for r in rows], at=[pad(r['at'], m, 0) for r in rows])
     return dict({k: torch.tensor(v, device=device) for k, v in made.items()}, setting=torch.tensor([r['setting'] for r in rows], dtype=torch.float32, device=device))
 
-# %% ../nbs/08b_restoration.ipynb #4fcf0144
+# %% ../nbs/08b_restoration.ipynb #312b0f4f
 def fit(texts, # a function that returns the training texts anew, each time in the same order
         telegraphs, # the settings to learn, a list of `Telegraph`
         symbols, # from `Symbols.build`
@@ -229,12 +227,13 @@ def fit(texts, # a function that returns the training texts anew, each time in t
         log=None): # called with (step, bits an edit) now and then
     "A trained `Restorer`; the setting of each text is drawn from `seed`."
     cfg = TrainConfig('', '', '', steps=steps, embed_lr=lr, optimizer='muon', seed=seed)
-    model = _new(symbols, width, reader, writer, slots, seed).train()
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    model = _new(symbols, width, reader, writer, slots, seed).to(device).train()
     opts, total, count, flops = _optimizers(model, cfg), 0., 0, 0.
     batches = _batches(_drawn(texts, telegraphs, symbols, model.config, seed), np.random.default_rng(seed), batch)
     for step in progress(range(steps), desc='restorer'):
-        x = _collate(next(batches))
-        with torch.autocast('cpu', torch.bfloat16): z = model.hidden(**x)
+        x = _collate(next(batches), device)
+        with torch.autocast(device.type, torch.bfloat16): z = model.hidden(**x)
         real = x['edits'][:, 1:] >= 0
         loss = _HeadLoss.apply(z[real].to(torch.bfloat16), model.embed_edit.weight, x['edits'][:, 1:][real], 512)
         loss.backward(); total += float(loss.detach()); count += 1
@@ -287,7 +286,7 @@ def bits(self:Restorer, telegrams, # of `telegraph.read(texts)`
         np.add.at(out, [i for i, _ in some], nats.double().cpu().numpy()/math.log(2))
     return out
 
-# %% ../nbs/08b_restoration.ipynb #3837ed40
+# %% ../nbs/08b_restoration.ipynb #b0768d38
 @patch
 def _legal(self:Restorer):
     "Masks over symbols, True where one may stand: outside a spelled piece, inside one; at the end slot no forms."
@@ -301,21 +300,20 @@ def _legal(self:Restorer):
 def _write(self:Restorer, rows, most=24, limit=512):
     "Greedy edits of windows: a list of edits for each slot, at most `most`, and `limit` in a window; slots beyond that are left as shown."
     x, names = _collate(rows, self.device), self.symbols.names
-    legal, inside, end = (m.to(self.device) for m in self._legal())
-    closes = torch.tensor([s == '<same>' or s[:2] == 't:' for s in names])
+    legal, inside, end = self._legal()
     with torch.autocast(self.device.type, torch.bfloat16): seen = self.here(self.read(x['words'], x['gaps'], x['setting'], x['mask']))
-    n, last = torch.tensor([len(r['words']) for r in rows]), torch.tensor([r['last'] for r in rows])
+    n, last, every = torch.tensor([len(r['words']) for r in rows]), torch.tensor([r['last'] for r in rows]), torch.arange(len(rows), device=self.device)
     at, y, past = torch.zeros(len(rows), dtype=torch.long), torch.zeros(len(rows), dtype=torch.long), None
     out, kind = [[[] for _ in r['words']] for r in rows], [None]*len(rows)
-    while limit and (live := at < n).any():
+    while limit and (live := at < n).any(): # the pointers are kept on the CPU, the model may be elsewhere
         limit -= 1
         with torch.autocast(self.device.type, torch.bfloat16):
-            h = self.embed_edit(y) + seen[torch.arange(len(rows)), at.clamp(max=seen.shape[1] - 1)]
+            h = self.embed_edit(y.to(self.device)) + seen[every, at.clamp(max=seen.shape[1] - 1).to(self.device)]
             step = self.writer(inputs_embeds=h[:, None], past_key_values=past, use_cache=True)
         past, z = step.past_key_values, (step.last_hidden_state[:, 0] @ self.embed_edit.weight.T).float()
         final = last & (at == n - 1)
         ok = torch.where(torch.tensor([k is not None for k in kind])[:, None], inside, torch.where(final[:, None], end, legal))
-        y = z.masked_fill(~ok, -torch.inf).argmax(1)
+        y = z.cpu().masked_fill(~ok, -torch.inf).argmax(1)
         for i in live.nonzero()[:, 0].tolist():
             s, slot = names[y[i]], out[i][at[i]]
             slot.append(int(y[i]))

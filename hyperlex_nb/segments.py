@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['segment', 'boundary_errors']
 
-# %% ../nbs/09c_segments.ipynb #72115a36
-import functools, importlib.util, math, re
+# %% ../nbs/09c_segments.ipynb #bfe5aa89
+import functools, math, re
 from itertools import chain
-from pathlib import Path
 import numpy as np
 from scipy.special import gammaln
 from .forms import _morph, words
@@ -63,16 +62,7 @@ def _cohesion(atoms, L, beta=.3, lags=32): # words of each atom
     count, B = _spans(np.bincount(at, minlength=n), L), beta*(len(ids) + 1)
     return repeated + count*math.log(beta) + gammaln(B) - gammaln(count + B)
 
-# %% ../nbs/09c_segments.ipynb #1c5c7a59
-@functools.cache
-def _navec():
-    "Navec's vectors of news words, from the files of the package natasha."
-    spec = importlib.util.find_spec('natasha')
-    path = next((p for f in spec.submodule_search_locations for p in Path(f).glob('data/emb/navec*.tar')), None) if spec else None
-    if not path: raise ModuleNotFoundError("no word vectors here: pip install navec and natasha, or leave vectors=None")
-    from navec import Navec
-    return Navec.load(path)
-
+# %% ../nbs/09c_segments.ipynb #e9a8ce97
 def _affinity(atoms, L, vectors):
     "(n, L) how much of the unit vectors of atoms i..i+k their mean explains."
     found = [[w for w in ws if _lemma(w) and w in vectors] for ws in atoms]

@@ -10,8 +10,12 @@ import math, re
 from collections import Counter
 from .grammar import Telegram, Telegraph
 
-# %% ../nbs/08d_thinning.ipynb #c3cc300a
+# %% ../nbs/08d_thinning.ipynb #8cf724f0
 _NOT = {'не', 'ни', 'нет', 'без', 'нельзя'}
+
+def _bits(counts, n, word):
+    "Information of a word in `n` words; a new one is as rare as half an occurrence."
+    return -math.log2((counts.get(word, 0) or .5)/(n + .5))
 
 class Thinned(Telegraph):
     "A level-3 telegraph that keeps only the most informative words of a text."
@@ -27,7 +31,7 @@ class Thinned(Telegraph):
         "Occurrences of each lemma in level-3 telegrams of `texts`."
         return Counter(w for t in Telegraph(3).read(texts) for w in t.shown)
 
-# %% ../nbs/08d_thinning.ipynb #0d39928c
+# %% ../nbs/08d_thinning.ipynb #9755642d
 from fastcore.basics import patch
 
 @patch
@@ -37,7 +41,7 @@ def _chosen(self:Thinned, shown, room):
     for k, w in enumerate(shown):
         held.append(k)
         if w not in _NOT: units.append(held); held = []
-    value = lambda u: sum(-math.log2((self.counts.get(shown[k], 0) or .5)/(self.n + .5)) for k in u)
+    value = lambda u: sum(_bits(self.counts, self.n, shown[k]) for k in u)
     out, seen = [], set()
     for u in sorted(units, key=value, reverse=True):
         if len(u) <= room and (key := tuple(shown[k] for k in u)) not in seen: seen.add(key); out += u; room -= len(u)

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['train_scenes', 'measure', 'over_works', 'unfold_texts', 'fidelity']
 
-# %% ../nbs/10a_unfold.ipynb #f8c64a10
+# %% ../nbs/10a_unfold.ipynb #953f0b3e
 from collections import Counter
 import numpy as np, torch
-from .encoder import SceneEncoder, pad_scenes
+from .encoder import pad_scenes
 from .pretrain import TrainConfig, _optimizers, _scale
 from .runs import progress, ratio_interval
 

@@ -102,6 +102,15 @@ def test_context_decides_between_readings():
     assert telegraph('есть дом', 3, 'function') == 'есть дом'
     assert telegraph('есть дом', 3, 'function', Says()).strip() == 'дом'
 
+def test_code_passes_untouched_in_context_too():
+    "The tagger is asked about sentences only, and its readings stay with their words."
+    class Says:
+        def read(self, texts): return ([('быть', 'VERB,impf,intr sing,3per,pres,indc') if w == 'есть' else (w.lower(), 'UNKN') for w in words(t)[0]] for t in texts)
+    code = 'Так пишут цикл:\nfor (i = 0; i < n; i++) { x += "и, есть"; }\nи есть дом.'
+    got = next(Telegraph(3, 'function', Says()).read([code]))
+    assert str(got).split('\n')[1] == code.split('\n')[1] and 'есть' not in str(got).split('\n')[2]
+    assert undo(got.shown, got.gaps, edits(got)) == code
+
 @pytest.mark.parametrize('kw, says', [(dict(level=5), '1, 2, 3 or 4'), (dict(level=True), '1, 2, 3 or 4'), (dict(stages=['stem']), "no stage 'stem'"), (dict(stages='lemma'), "no stage 'lemma'")])
 def test_a_wrong_setting_is_named(kw, says):
     with pytest.raises(ValueError, match=says): Telegraph(**kw)

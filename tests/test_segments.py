@@ -69,10 +69,10 @@ def test_vectors_join_words_that_share_no_letter():
     assert whole('нет ни одного. такого. слова. ' * 9, segment('нет ни одного. такого. слова. ' * 9, 50, vectors=vectors))
 
 def test_navec():
-    try: v = S._navec()
-    except ModuleNotFoundError as e: pytest.skip(str(e))
+    from hyperlex_nb.lexicons import embeddings
+    if not (found := embeddings()): pytest.skip('natasha and navec are not installed')
     text = ICE + STAGE
-    assert whole(text, segment(text, 110, vectors=v))
+    assert whole(text, segment(text, 110, vectors=found.navec))
 
 def test_line_breaks_are_preferred():
     line = 'Слово за слово. Дело за дело. Время за время. '
