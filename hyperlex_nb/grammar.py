@@ -179,7 +179,7 @@ def _parts(text):
         seps[-1] += s[0]; ws += w; seps += s[1:]
     return ws, seps
 
-# %% ../nbs/08a_grammar.ipynb #2f7dafa7
+# %% ../nbs/08a_grammar.ipynb #976ec7a1
 class Telegram(NamedTuple):
     "A text and what is left of it."
     words: list # n words of the original
@@ -201,7 +201,7 @@ class Telegraph:
         if lost := [s for s in stages if s not in STAGES]: raise ValueError(f"no stage {lost[0]!r}; there are {', '.join(STAGES)}")
         self.level, self.stages, self.context = level, tuple(s for s in STAGES if s in stages), context
         self.drops = {r for r, (n, *_) in ROLES.items() if n <= level} if 'function' in stages else set()
-    def __repr__(self): return f"Telegraph(level={self.level}, stages={self.stages})"
+    def __repr__(self): return f"Telegraph(level={self.level}, stages={self.stages}{', in context' if self.context else ''})"
     def __call__(self, texts): # strings, also a generator
         "Yields the telegram of each text, a string; `ValueError` for a text that UTF-8 cannot hold."
         return map(str, self.read(texts))

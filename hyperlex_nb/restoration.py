@@ -139,13 +139,13 @@ def decode(self:Symbols, ids): # of one slot
         else: out.append(s)
     return out
 
-# %% ../nbs/08b_restoration.ipynb #3106ca6d
+# %% ../nbs/08b_restoration.ipynb #ab71041c
 def _buckets(word, table):
     "Four rows of the word table: the word itself and its last 2, 3, 4 letters, hashed."
     low = word.lower()
     return [zlib.crc32(f'{k}{x}'.encode()) % table for k, x in enumerate((low, low[-2:], low[-3:], low[-4:]))]
 
-def _setting(telegraph): return [telegraph.level*('function' in telegraph.stages), *(s in telegraph.stages for s in STAGES), -math.log2(getattr(telegraph, 'share', 1))]
+def _setting(telegraph): return [telegraph.level*('function' in telegraph.stages), *(s in telegraph.stages for s in STAGES), -math.log2(getattr(telegraph, 'share', 1)), getattr(telegraph, 'context', None) is not None]
 
 class RestorerConfig(PretrainedConfig):
     "Sizes of a `Restorer`, and its symbols."
@@ -154,7 +154,7 @@ class RestorerConfig(PretrainedConfig):
         self.symbols, self.width, self.reader, self.writer, self.table, self.slots = list(symbols), width, reader, writer, table, slots
         super().__init__(**kw)
 
-# %% ../nbs/08b_restoration.ipynb #a4e8645b
+# %% ../nbs/08b_restoration.ipynb #3b83fced
 class Restorer(PreTrainedModel):
     "p(edits | telegram): a bidirectional reader of words and a left-to-right writer of edits."
     config_class, base_model_prefix = RestorerConfig, 'restorer'
@@ -162,7 +162,7 @@ class Restorer(PreTrainedModel):
         super().__init__(config)
         d = config.width
         self.symbols = Symbols(config.symbols)
-        self.embed_word, self.embed_gap, self.setting = torch.nn.Embedding(config.table, d), torch.nn.Embedding(1024, d), torch.nn.Linear(7, d)
+        self.embed_word, self.embed_gap, self.setting = torch.nn.Embedding(config.table, d), torch.nn.Embedding(1024, d), torch.nn.Linear(8, d)
         self.reader, self.writer = self._stack(config.reader), self._stack(config.writer)
         self.embed_edit, self.here = torch.nn.Embedding(len(config.symbols), d), torch.nn.Linear(d, d)
         self.post_init()
@@ -175,7 +175,7 @@ class Restorer(PreTrainedModel):
         if isinstance(module, torch.nn.Linear) and module.bias is not None: torch.nn.init.zeros_(module.bias)
         if hasattr(module, 'variance_epsilon'): torch.nn.init.ones_(module.weight)
     def read(self, words, gaps, setting, mask):
-        "words (batch, slots + 1, 4), gaps (batch, slots + 1), setting (batch, 7), mask (batch, slots + 1) -> (batch, slots + 1, width)"
+        "words (batch, slots + 1, 4), gaps (batch, slots + 1), setting (batch, 8), mask (batch, slots + 1) -> (batch, slots + 1, width)"
         x = self.embed_word(words).sum(2) + self.embed_gap(gaps) + self.setting(setting)[:, None]
         both = torch.where(mask[:, None, None, :].bool(), 0., torch.finfo(x.dtype).min).to(x.dtype).expand(-1, 1, mask.shape[1], -1)
         return self.reader(inputs_embeds=x, attention_mask=both, use_cache=False).last_hidden_state
