@@ -142,7 +142,7 @@ def _ratio(a, b):
     with np.errstate(all='ignore'): out = list(ratio_interval(a, b)) if len(a) else [np.nan]
     return out if np.isfinite(out).all() else None
 
-# %% ../nbs/11m_compress.ipynb #5ab579b7
+# %% ../nbs/11m_compress.ipynb #9d294a14
 _FORMAT, _REPEATING = 'hyperlex telegrams 1', ['work', 'author', 'title', 'kind', 'source', 'split']
 
 def _shards(results, folder, shards, size, save):
@@ -160,7 +160,7 @@ def _settings(level, stages, context, edits, shard, sample, tokenizer):
     "What decides the bytes of the folder."
     tok = f"{Path(tokenizer).name} {_file_hash(Path(tokenizer)/'tokenizer.json')[:12]}" if sample and tokenizer else ''
     return dict(level=level, stages=list(stages), context=bool(context), edits=edits, shard=shard, sample=sample, tokenizer=tok,
-                versions={k: metadata.version(k) for k in ('pymorphy3', 'pymorphy3-dicts-ru')})
+                versions={k: metadata.version(k) for k in ('pymorphy3', 'pymorphy3-dicts-ru', *(('natasha', 'slovnet') if context else ()))})
 
 # %% ../nbs/11m_compress.ipynb #a670dc85
 _CARD = """---

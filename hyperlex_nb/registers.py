@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['LABELS', 'Features', 'macro_f1', 'train', 'describe', 'flat']
 
-# %% ../nbs/09b_registers.ipynb #a7393ea5
+# %% ../nbs/09b_registers.ipynb #8ee1d5dc
 import functools, json
 from importlib.resources import files
 import numpy as np
 from fastcore.basics import patch
 from scipy.optimize import minimize
-from .lexicons import LEXICONS, Extension, Vocabulary, _classes, embeddings, lexicon, marked, negated, read, stretched, totals
+from .lexicons import LEXICONS, Extension, Vocabulary, _classes, embeddings, lexicon
 from .rhythm import METRES, rhythm as _rhythm
 from .sources import encodable
 
@@ -46,7 +46,7 @@ def _grammar(v, k):
     wanted = [set(g.split()) for g in _GRAMMAR.values()]
     return np.array([[p == q for q in _POS] + [g <= t for g in wanted] + [f in s or l in s for s in _WORDS.values()] for t, p, f, l in rows], np.float32).reshape(len(rows), len(_POS) + len(wanted) + len(_WORDS))
 
-# %% ../nbs/09b_registers.ipynb #ec07fe1e
+# %% ../nbs/09b_registers.ipynb #0634458e
 class _Rows:
     "A float32 matrix that rows are added to; room is doubled when it runs out."
     def __init__(self, width): self.data, self.n = np.zeros((1024, width), np.float32), 0
@@ -73,8 +73,8 @@ class Features:
         "Rows, vectors and kinds of the forms that joined. A frequent word's vector counts less (smooth inverse frequency)."
         v, k = self.vocabulary, self.rows.n
         if len(v) == k: return
-        self.rows.add(np.hstack([_grammar(v, k)] + [marked(n, v, k) for n in _LISTS] + [np.maximum(stretched(e, v, k) - .15, 0) for e in self.extensions]))
-        living = next((stretched(e, v, k).sum(1) for e in self.extensions if e.name == 'animate'), np.zeros(len(v) - k))
+        self.rows.add(np.hstack([_grammar(v, k)] + [v.marked(n, k) for n in _LISTS] + [np.maximum(v.stretched(e, k) - .15, 0) for e in self.extensions]))
+        living = next((v.stretched(e, k).sum(1) for e in self.extensions if e.name == 'animate'), np.zeros(len(v) - k))
         tags = [set(t.replace(' ', ',').split(',')) for t in v.tags[k:]]
         self.kinds.add([[set(g.split()) <= t for g in _KINDS.values()] + [l in lexicon('animate') or s > .3, f == 'как', self.lemma.setdefault(l, len(self.lemma))] for t, f, l, s in zip(tags, v.forms[k:], v.lemmas[k:], living)])
         if self.emb is None: self.vectors.add(np.zeros((len(v) - k, 0))); return
@@ -125,16 +125,16 @@ def _between(batch, f): # a `Batch`; `Features` that know its forms
              'word repeated': np.sum([again(content, k) for k in range(1, 16)], 0) if n else far, 'any word repeated': np.sum([again(np.ones(n, bool), k) for k in range(1, 8)], 0) if n else far, 'anaphora': anaphora, 'genitive pair': near(noun, genitive), 'far pair': far}
     return dict(zip(marks, _sums(batch, np.stack(list(marks.values()), 1).astype(np.float32)).T))
 
-# %% ../nbs/09b_registers.ipynb #d0272eb1
+# %% ../nbs/09b_registers.ipynb #126fdda9
 _SIGNS = {'?': '?', '!': '!', '…': '…', 'colon': ':', 'semicolon': ';', 'comma': ',', 'dash': '—', 'quote': '«', 'line': '\n'}
 
 @patch
 def __call__(self:Features, texts): # a list of strings
     "(dict name -> float array (texts,); mean vector of each text (texts, 300), unit length, or (texts, 0) without embeddings; the `Batch`)."
     if len(self.vocabulary) > self.limit: self._forget()
-    b = read(texts, self.vocabulary); self._grow()
+    b = self.vocabulary.read(texts); self._grow()
     n, sentences = np.maximum(np.diff(b.starts), 1), np.maximum(_sums(b, (b.gaps == 2)[:, None])[:, 0], 1)
-    all_, no = totals(b, self.rows())/n[:, None], totals(b, self.rows(), negated(b, self.vocabulary))/n[:, None]
+    all_, no = b.totals(self.rows())/n[:, None], b.totals(self.rows(), self.vocabulary.negated(b))/n[:, None]
     out = {c: all_[:, i] for i, c in enumerate(self.columns)}
     for i, c in enumerate(self.columns):
         if c.startswith(('emotion', 'valence')): out[c], out['not ' + c] = all_[:, i] - no[:, i], no[:, i]
@@ -142,7 +142,7 @@ def __call__(self:Features, texts): # a list of strings
     out |= {f'sign {k}': np.array([t.count(s) for t in texts])/n for k, s in _SIGNS.items()} | {'sign digit': np.array([sum(map(t.count, '0123456789')) for t in texts])/n}
     out |= {'sentence': n/sentences, 'reply': np.array([sum(map(t.count, ('\n—', '\n–', '\n- '))) + t.startswith(('—', '–', '- ')) for t in texts])/sentences, 'inner reply': np.array([sum(map(t.count, (', —', '. —', '! —', '? —'))) for t in texts])/sentences}
     out |= {f'ends {s}': np.array([t.rstrip('»" \n').endswith(s) for t in texts], float) for s in '?!…'}
-    mean = totals(b, self.vectors())
+    mean = b.totals(self.vectors())
     return out, mean/np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9), b
 
 # %% ../nbs/09b_registers.ipynb #c17ec428

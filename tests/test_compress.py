@@ -1,5 +1,5 @@
 "Whole corpora to telegrams and back: exact, resumable, the same bytes however often it was killed."
-import errno, hashlib, json, os, signal, subprocess, sys, time
+import errno, hashlib, importlib.util, json, os, signal, subprocess, sys, time
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest
 from hypothesis import given, settings, strategies as st
 from hyperlex_nb import codec, compress as C
@@ -65,6 +65,17 @@ def test_there_and_back(tmp_path, procs):
     back = [r for p in sorted((tmp_path/'b'/'data').glob('*')) for r in pq.read_table(p).to_pylist()]
     assert back == docs()
     assert json.loads((tmp_path/'b'/'manifest.json').read_text('utf-8'))['exact'] is True
+
+def test_words_read_in_their_sentence(tmp_path):
+    if not all(map(importlib.util.find_spec, ('natasha', 'slovnet', 'navec'))): pytest.skip('slovnet, navec or the data of natasha are not installed')
+    both = [d | dict(text='Старые ели стояли. ' + d['text']) for d in docs(24)]
+    for procs in (1, 2): m = compress(both, tmp_path/f'c{procs}', level=3, context=True, procs=procs, **FAST)
+    assert bytes_of(tmp_path/'c1') == bytes_of(tmp_path/'c2') and 'slovnet' in m['settings']['versions']
+    with pytest.raises(ValueError, match='made with context=True, not False'): compress(both, tmp_path/'c1', level=3, **FAST)
+    compress(both, tmp_path/'c0', level=3, **FAST)
+    def first(folder): return pq.read_table(min((folder/'data').glob('*')))['text'][0].as_py()
+    assert 'есть' in first(tmp_path/'c0') and 'ель' in first(tmp_path/'c1'), 'the sentence changed no reading'
+    assert restore(tmp_path/'c1', tmp_path/'b') == dict(exact=True, documents=24, right=24)
 
 def test_processes_do_not_change_a_byte(tmp_path):
     for procs in (1, 2): compress(docs(), tmp_path/f'c{procs}', procs=procs, **FAST)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import hyperlex_nb.lexicons as L
 import hyperlex_nb.registers as R
-from hyperlex_nb.lexicons import LEXICONS, Extension, Vocabulary, embeddings, held_out, lexicon, marked, negated, read, stretched, totals
+from hyperlex_nb.lexicons import LEXICONS, Extension, Vocabulary, embeddings, lexicon
 from hyperlex_nb.registers import LABELS, Features, describe, flat, macro_f1, train
 
 needs_vectors = pytest.mark.skipif(embeddings() is None, reason='natasha and navec are not installed')
@@ -20,8 +20,8 @@ def gold():
 
 def labels(text, **kw): return flat(next(describe([text], rhythm=False, **kw)))
 def denied(text):
-    v = Vocabulary(); b = read([text], v)
-    return [v.forms[i] for i, no in zip(b.ids, negated(b, v)) if no]
+    v = Vocabulary(); b = v.read([text])
+    return [v.forms[i] for i, no in zip(b.ids, v.negated(b)) if no]
 
 # --- the lists ---------------------------------------------------------------------------------
 
@@ -46,7 +46,7 @@ def test_unknown_list():
                                                   ('черна\u0301я', 'colour', {'black'}), ('бѣлый', 'colour', {'white'}), ('стол', 'emotion', set()), ('hello', 'emotion', set())])
 def test_matched(form, name, classes):
     v = Vocabulary(); v.ids([form])
-    assert {c for c, x in zip(L._classes(name), marked(name, v)[0]) if x} == classes
+    assert {c for c, x in zip(L._classes(name), v.marked(name)[0]) if x} == classes
 
 def test_vocabulary_analyses_once(monkeypatch):
     seen, real = [], L._read
@@ -56,12 +56,12 @@ def test_vocabulary_analyses_once(monkeypatch):
     v.ids(['мыла', 'раму']); assert seen == ['мама', 'мыла', 'раму'] and len(v) == 3
 
 def test_read_and_totals():
-    v = Vocabulary(); b = read(['Весело, смех.', '', 'Смех! Смех'], v)
+    v = Vocabulary(); b = v.read(['Весело, смех.', '', 'Смех! Смех'])
     assert b.starts.tolist() == [0, 2, 2, 4] and b.gaps.tolist() == [2, 1, 2, 2]
-    joy = totals(b, marked('emotion', v))[:, L._classes('emotion').index('joy')]
+    joy = b.totals(v.marked('emotion'))[:, L._classes('emotion').index('joy')]
     assert joy.tolist() == [2, 0, 2]
-    assert totals(b, marked('emotion', v), np.zeros(4)).sum() == 0
-    empty = read([], Vocabulary())
+    assert b.totals(v.marked('emotion'), np.zeros(4)).sum() == 0
+    empty = Vocabulary().read([])
     assert len(empty.ids) == 0 and empty.starts.tolist() == [0]
 
 # --- negation ----------------------------------------------------------------------------------
@@ -71,8 +71,8 @@ def test_read_and_totals():
 def test_negated(text, words): assert denied(text) == words
 
 def test_negation_stays_in_its_text():
-    v = Vocabulary(); b = read(['он не', 'радуется'], v)
-    assert not negated(b, v)[b.starts[1]:].any()
+    v = Vocabulary(); b = v.read(['он не', 'радуется'])
+    assert not v.negated(b)[b.starts[1]:].any()
 
 def test_negation_moves_the_feeling():
     f = Features(stretch=False)
@@ -92,7 +92,7 @@ def test_extension():
 @needs_vectors
 def test_held_out_beats_the_majority_and_shuffled_labels_do_not():
     ext = Extension('senses')
-    right = lambda e: np.mean(e.Y[np.arange(len(e.Y)), held_out(e)[0].argmax(1)] > 0)
+    right = lambda e: np.mean(e.Y[np.arange(len(e.Y)), e.held_out()[0].argmax(1)] > 0)
     majority = (ext.Y > 0).mean(0).max()
     assert right(ext) > majority + .2
     ext.Y = ext.Y[np.random.default_rng(0).permutation(len(ext.Y))]
@@ -101,7 +101,7 @@ def test_held_out_beats_the_majority_and_shuffled_labels_do_not():
 @needs_vectors
 def test_stretched_tries_the_form():
     v = Vocabulary(); v.ids(['радости', 'ыыыы'])
-    out = stretched(Extension('emotion'), v)
+    out = v.stretched(Extension('emotion'))
     assert out[0].any() and not out[1].any()
 
 def test_without_embeddings(monkeypatch):
@@ -129,7 +129,7 @@ def test_memory_is_bounded():
     assert before == {k: v.tolist() for k, v in f(['Он пел.'])[0].items()}
 
 def test_longer_connective_hides_the_shorter():
-    v = Vocabulary(); b = read(['потому что дождь', 'потом дождь', 'чем дальше, тем лучше'], v)
+    v = Vocabulary(); b = v.read(['потому что дождь', 'потом дождь', 'чем дальше, тем лучше'])
     n = dict(zip(L._classes('connectives'), R._phrases(b, v).T))
     assert n['cause'][0] == 1 and n['sequence'].tolist()[:2] == [0, 1] and n['comparison'][2] >= 1
 
@@ -211,8 +211,8 @@ def test_bad_input():
     with pytest.raises(TypeError, match='text 0 is NoneType'): list(describe([None]))
 
 def test_a_long_paragraph_is_read_from_its_start(monkeypatch):
-    seen, real = [], R.read
-    monkeypatch.setattr(R, 'read', lambda texts, v: seen.extend(map(len, texts)) or real(texts, v))
+    seen, real = [], Vocabulary.read
+    monkeypatch.setattr(Vocabulary, 'read', lambda v, texts: seen.extend(map(len, texts)) or real(v, texts))
     d = next(describe(['Мороз крепчал, и снег скрипел. '*330_000], rhythm=False))
     assert seen == [100_000] and flat(d)['image'] in LABELS['image']
     assert flat(d) == labels('Мороз крепчал, и снег скрипел. '*20_000)
