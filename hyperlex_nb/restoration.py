@@ -219,11 +219,11 @@ def _collate(rows, device='cpu'):
                 edits=[pad(r['edits'], m + 1, -100) for r in rows], at=[pad(r['at'], m, 0) for r in rows])
     return dict({k: torch.tensor(v, device=device) for k, v in made.items()}, setting=torch.tensor([r['setting'] for r in rows], dtype=torch.float32, device=device))
 
-# %% ../nbs/08b_restoration.ipynb #312b0f4f
-def fit(texts, # a function that returns the training texts anew, each time in the same order
+# %% ../nbs/08b_restoration.ipynb #946452aa
+def fit(texts, # a function that returns the training texts anew, shuffled, each time in the same order
         telegraphs, # the settings to learn, a list of `Telegraph`
         symbols, # from `Symbols.build`
-        steps=200, batch=24, width=192, reader=3, writer=2, slots=64, lr=5e-3, seed=0,
+        steps=200, batch=24, width=192, reader=3, writer=2, slots=64, lr=2e-2, seed=0,
         log=None): # called with (step, bits an edit) now and then
     "A trained `Restorer`; the setting of each text is drawn from `seed`."
     cfg = TrainConfig('', '', '', steps=steps, embed_lr=lr, optimizer='muon', seed=seed)
@@ -251,11 +251,11 @@ def _new(symbols, width, reader, writer, slots, seed):
         torch.manual_seed(seed)
         return Restorer(RestorerConfig(symbols.names, width, reader, writer, slots=slots))
 
-def step_flops(texts, telegraphs, symbols, batch=24, width=192, reader=3, writer=2, slots=64, seed=0, many=96): # as for `fit`; batches to look at
+def step_flops(texts, telegraphs, symbols, batch=24, width=192, reader=3, writer=2, slots=64, seed=0, many=320): # as for `fit`; batches to look at
     "FLOPs of a training step of `fit`, the mean over batches that are made and not run."
     model = _new(symbols, width, reader, writer, slots, seed)
     made = _batches(_drawn(texts, telegraphs, symbols, model.config, seed), np.random.default_rng(seed), batch)
-    sizes = [(batch, max(len(r['words']) for r in rows), max(len(r['at']) for r in rows)) for rows in (next(made) for _ in range(many))]
+    sizes = [(len(rows), max(len(r['words']) for r in rows), max(len(r['at']) for r in rows)) for rows in (next(made) for _ in range(many))]
     return 3*sum(model.flops(*s) for s in sizes)/many
 
 def _drawn(texts, telegraphs, symbols, config, seed):
@@ -264,10 +264,14 @@ def _drawn(texts, telegraphs, symbols, config, seed):
         for t, telegram in Mixture(telegraphs, (seed << 20) + epoch).read(texts()): yield from _windows(telegram, t, symbols, config.slots, config.table)
 
 def _batches(rows, rng, batch, many=32):
-    "Batches of rows of like length, in a mixed order: `many` at a time are made from as many rows as they need."
-    while rows_now := [next(rows) for _ in range(batch*many)]:
-        order = sorted(rng.permutation(len(rows_now)).tolist(), key=lambda i: len(rows_now[i]['at']))
-        for k in rng.permutation(many).tolist(): yield [rows_now[i] for i in order[k*batch:(k+1)*batch]]
+    "Batches of rows of like length with about as many edits each, `batch` rows on average, in a mixed order; made of `batch*many` rows at a time."
+    while some := [next(rows) for _ in range(batch*many)]:
+        made, held, room = [], [], sum(len(r['at']) for r in some)/many
+        for i in sorted(rng.permutation(len(some)).tolist(), key=lambda i: len(some[i]['at'])):
+            held.append(some[i])
+            if len(held)*len(some[i]['at']) >= room: made.append(held); held = []
+        if held: made.append(held)
+        yield from (made[k] for k in rng.permutation(len(made)).tolist())
 
 # %% ../nbs/08b_restoration.ipynb #37769be9
 @patch
