@@ -59,7 +59,7 @@ def pad_scenes(ids, pad=1): # a list of arrays of token ids; the id that fills u
     for row, i in zip(out, ids): row[:len(i)] = i
     return torch.from_numpy(out)
 
-# %% ../nbs/10_encoder.ipynb #a3512a12
+# %% ../nbs/10_encoder.ipynb #f6a72a0e
 REGISTERS = 'logic', 'emotion', 'image', 'function'
 _KINDS = 'slots', 'pool', 'none'
 
@@ -68,7 +68,7 @@ class SceneConfig(PreTrainedConfig):
     model_type = 'hyperlex-scene'
     def __init__(self, vocab_size=4096, # tokens
                  width=192, layers=3, # of the decoder
-                 reader=1, # layers of the encoder
+                 reader=0, # layers of the encoder that read a token in its context
                  slots=16, # the most slots in a code
                  length=80, # the most tokens in a scene
                  kind='slots', # 'slots': trained encoder; 'pool': segment means; 'none': a language model
@@ -80,8 +80,8 @@ class SceneConfig(PreTrainedConfig):
         self.levels, self.books, self.questions, self.notes, self.eos, self.pad = list(levels or ()), books, questions or {}, notes or {}, eos, pad
         super().__init__(**kw)
         if kind not in _KINDS: raise ValueError(f"kind must be one of {', '.join(_KINDS)}, not {kind!r}")
-        for name in ('reader', 'slots', 'length', 'books'):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1: raise ValueError(f'{name} must be a whole number of at least 1, not {getattr(self, name)!r}')
+        for name, least in dict(reader=0, slots=1, length=1, books=1).items():
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < least: raise ValueError(f'{name} must be a whole number of at least {least}, not {getattr(self, name)!r}')
         if any(l < 3 for l in self.levels) or math.prod(self.levels) > 2**16: raise ValueError(f'levels must be at least 3 each, with a product of at most 65,536, not {self.levels}: use more books')
         if len(self.questions) > slots: raise ValueError(f'{len(self.questions)} questions need as many slots; slots is {slots}')
         self.body() # checks width and layers
@@ -93,7 +93,7 @@ class SceneConfig(PreTrainedConfig):
         "What a slot can hold, in bits: exact for levels, 16 a number for vectors in bf16"
         return self.books*sum(map(math.log2, self.levels)) if self.levels else 16*self.width
 
-# %% ../nbs/10_encoder.ipynb #d5613e84
+# %% ../nbs/10_encoder.ipynb #759edb3c
 def _quantiser(c):
     "FSQ of a configuration, on the CPU even where a model is being loaded without memory"
     with torch.device('cpu'): return FSQ(c.levels, dim=c.width, num_codebooks=c.books, keep_num_codebooks_dim=True)
@@ -107,10 +107,12 @@ class SceneEncoder(PreTrainedModel):
         self.decoder = LlamaModel._from_config(config.body(), attn_implementation='eager')
         if config.kind != 'none': self.readout = nn.Linear(d, d, bias=False)
         if config.kind == 'slots':
-            self.encoder = LlamaModel._from_config(config.body(config.reader), attn_implementation='eager')
-            self.encoder.embed_tokens = None # the decoder's
-            self.context = nn.Linear(d, d, bias=False)
             self.embed_slots, self.embed_where = nn.Parameter(torch.zeros(config.slots, d)), nn.Parameter(torch.full((config.slots,), 6.))
+            self.embed_places = nn.Parameter(torch.zeros(config.length, d))
+            if config.reader:
+                self.encoder = LlamaModel._from_config(config.body(config.reader), attn_implementation='eager')
+                self.encoder.embed_tokens = None # the decoder's
+                self.context, self.embed_gate = nn.Linear(d, d, bias=False), nn.Parameter(torch.zeros(d))
         if config.levels: self.quantise = _quantiser(config)
         self.heads_embed = nn.ModuleList(nn.Linear(d, total) for _ in config.questions)
         self.embed_notes = nn.ModuleDict({k: nn.Linear(n, d) for k, n in config.notes.items()})
@@ -130,7 +132,7 @@ class SceneEncoder(PreTrainedModel):
             torch.manual_seed(seed)
             model = cls(config)
             if config.kind != 'none': nn.init.eye_(model.readout.weight)
-            if config.kind == 'slots': nn.init.zeros_(model.context.weight)
+            if hasattr(model, 'context'): nn.init.orthogonal_(model.context.weight)
         if start is not None: _take(model, start)
         return model
 
@@ -141,7 +143,7 @@ def _take(model, start):
     new = model.state_dict()
     model.load_state_dict({k: old[k] if k in old and old[k].shape == v.shape else v for k, v in new.items()})
 
-# %% ../nbs/10_encoder.ipynb #90ac45e2
+# %% ../nbs/10_encoder.ipynb #aba979e2
 def _stretches(mask, k): # (scenes, n) booleans; number of stretches
     "bool (scenes, n, k): which token lies in which stretch"
     at = torch.arange(mask.shape[1], device=mask.device)*k//mask.sum(1, keepdim=True)
@@ -152,13 +154,20 @@ def _means(x, mask, k): # (scenes, n, width); (scenes, n) booleans; number of st
     share = _stretches(mask, k).to(x.dtype)
     return (share/share.sum(1, keepdim=True).clamp(min=1)).transpose(1, 2) @ x
 
+def _places(mask, k):
+    "int (scenes, n): the place of each token in its stretch, from 0"
+    n, at = mask.sum(1, keepdim=True), torch.arange(mask.shape[1], device=mask.device)
+    return (at - (at*k//n*n + k - 1)//k).clamp(0, mask.shape[1] - 1)
+
 def _weighed(model, x, mask, k): # as in `_means`
     "The encoder's weighted means: (scenes, k, width)"
-    bias = torch.zeros(len(x), 1, *2*mask.shape[1:], dtype=x.dtype, device=x.device).masked_fill(~mask[:, None, None], torch.finfo(x.dtype).min)
-    h = model.encoder(inputs_embeds=x, attention_mask=bias, use_cache=False).last_hidden_state
+    h, told = nn.functional.rms_norm(x, x.shape[-1:]), x*(1 + model.embed_places[_places(mask, k)]).to(x.dtype)
+    if model.config.reader:
+        bias = torch.zeros(len(x), 1, *2*mask.shape[1:], dtype=x.dtype, device=x.device).masked_fill(~mask[:, None, None], torch.finfo(x.dtype).min)
+        h = model.encoder(inputs_embeds=x, attention_mask=bias, use_cache=False).last_hidden_state
+        told = told + model.embed_gate.to(x.dtype)*model.context(h)
     score = (h @ model.embed_slots[:k].T.to(h.dtype)).float()/x.shape[-1]**.5 + model.embed_where[:k]*_stretches(mask, k)
-    share = score.masked_fill(~mask[..., None], -torch.inf).softmax(1)
-    return share.transpose(1, 2).to(h.dtype) @ (x + .1*model.context(h)) # a tenth: embeddings are small, states are not
+    return score.masked_fill(~mask[..., None], -torch.inf).softmax(1).transpose(1, 2).to(h.dtype) @ told
 
 def _cast(model): return torch.autocast(model.device.type, torch.bfloat16)
 
@@ -268,7 +277,7 @@ def forward(self:SceneEncoder, ids, # (scenes, n) token ids
     if ask and labels: loss = loss + ask*_asked(self, code, labels, apart)
     return ModelOutput(loss=loss, text=text.detach(), code=code)
 
-# %% ../nbs/10_encoder.ipynb #2e7790de
+# %% ../nbs/10_encoder.ipynb #69788c8b
 @patch
 def flops(self:SceneEncoder, tokens, # of the scene
           slots=4, # and of the notes
@@ -277,7 +286,7 @@ def flops(self:SceneEncoder, tokens, # of the scene
     c = self.config
     head = 2*c.vocab_size*c.width
     body = lambda n, layers=None: n*(cost(c.body(layers), n).forward - head)
-    one = body(slots + 1 + tokens) + (tokens + 1)*head + (body(tokens, c.reader) if c.kind == 'slots' and slots else 0)
+    one = body(slots + 1 + tokens) + (tokens + 1)*head + (body(tokens, c.reader) if c.kind == 'slots' and c.reader and slots else 0)
     return one*(3 if training else 1)
 
 # %% ../nbs/10_encoder.ipynb #0f3f76c2

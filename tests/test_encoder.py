@@ -6,7 +6,7 @@ from hyperlex_nb import encoder as En, probes as P, unfold as U
 from hyperlex_nb.encoder import REGISTERS, SceneConfig, SceneEncoder, cut_scenes, load_scenes, pad_scenes
 
 SIZE = dict(vocab_size=600, width=32, layers=1, slots=8, length=32)
-KINDS = dict(slots={}, pool=dict(kind='pool'), codes=dict(levels=[8, 5, 5, 5], books=2))
+KINDS = dict(slots={}, reads=dict(reader=1), pool=dict(kind='pool'), codes=dict(levels=[8, 5, 5, 5], books=2))
 
 @pytest.fixture(scope='module')
 def tok():
@@ -72,11 +72,23 @@ def test_means_are_of_every_token_once(n, k):
     full = where[0].sum(0) > 0
     assert torch.allclose(means[0][full], torch.stack([x[0][w].mean(0) for w in where[0].T[full]]), atol=1e-5) and not means[0][~full].any()
 
-def test_an_untrained_encoder_is_near_the_means():
-    m = SceneEncoder.build(SceneConfig(**SIZE)).eval()
+@pytest.mark.parametrize('n,k', [(1, 8), (7, 4), (16, 16), (3, 5), (20, 1)])
+def test_places_count_from_the_start_of_each_stretch(n, k):
+    mask = torch.arange(20).expand(2, -1) < n
+    where, places = En._stretches(mask, k)[0], En._places(mask, k)[0]
+    for stretch in where.T: assert places[stretch].tolist() == list(range(int(stretch.sum())))
+
+@pytest.mark.parametrize('kind', ['slots', 'reads'])
+def test_an_untrained_encoder_is_near_the_means_and_a_trained_one_tells_places_apart(kind):
+    m = SceneEncoder.build(SceneConfig(**SIZE, **KINDS[kind])).eval()
     x = pad_scenes(ids(32))
-    with torch.inference_mode(): code, naive = m.encode(x, 4), En._means(m.decoder.embed_tokens(x), x != 1, 4)
-    assert torch.cosine_similarity(code - code.mean(1, True), naive - naive.mean(1, True), dim=-1).min() > .5
+    turned = x.clone(); turned[:, [8, 9]] = x[:, [9, 8]] # two tokens of one stretch change places
+    with torch.inference_mode():
+        code, naive = m.encode(x, 4), En._means(m.decoder.embed_tokens(x), x != 1, 4)
+        assert torch.cosine_similarity(code - code.mean(1, True), naive - naive.mean(1, True), dim=-1).min() > .9
+        assert torch.allclose(m.encode(turned, 4), code, atol=1e-4)
+        m.embed_places.normal_()
+        assert not torch.allclose(m.encode(turned, 4)[:, 1], m.encode(x, 4)[:, 1], atol=1e-3)
 
 def test_discrete_codes_hold_what_they_say():
     m = SceneEncoder.build(SceneConfig(**SIZE, **KINDS['codes'])).eval()
@@ -90,7 +102,7 @@ def test_vectors_have_no_indices():
     with pytest.raises(ValueError, match='only one with levels'): SceneEncoder.build(SceneConfig(**SIZE)).indices(pad_scenes(ids(4)))
 
 @pytest.mark.parametrize('bad,says', [(dict(kind='sum'), 'kind must be'), (dict(slots=0), 'slots must be'), (dict(levels=[2, 5]), 'at least 3'), (dict(levels=[500, 500]), '65,536'), (dict(width=50), 'multiple of 32'),
-                                      (dict(layers=0), 'layers must be'), (dict(reader=0), 'reader must be'), (dict(slots=2, questions=dict(a=2, b=2, c=2)), '3 questions')])
+                                      (dict(layers=0), 'layers must be'), (dict(reader=-1), 'reader must be'), (dict(slots=2, questions=dict(a=2, b=2, c=2)), '3 questions')])
 def test_config_refuses(bad, says):
     with pytest.raises(ValueError, match=says): SceneConfig(**{**SIZE, **bad})
 
@@ -175,7 +187,7 @@ def test_training_refuses_a_budget_of_nothing(scenes):
 
 def test_arms_start_alike():
     base = SceneEncoder.build(SceneConfig(**SIZE, kind='none'), seed=5)
-    m = SceneEncoder.build(SceneConfig(**SIZE), seed=6, start=base)
+    m = SceneEncoder.build(SceneConfig(**SIZE, reader=1), seed=6, start=base)
     for k, v in base.state_dict().items(): assert torch.equal(m.state_dict()[k], v)
     assert torch.equal(m.encoder.layers[0].mlp.up_proj.weight, base.decoder.layers[0].mlp.up_proj.weight)
 
