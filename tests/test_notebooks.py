@@ -222,7 +222,7 @@ def test_what_was_printed_in_a_row_is_one_block():
     whole = notebooks._shown([said('раз\nдва\n')])
     assert whole == notebooks._shown([said('раз\n'), said(['два\n'])]) and len(whole) == 1 and 'раз' in whole[0] and 'два' in whole[0]
     shown = dict(output_type='execute_result', data={'text/plain': '7'})
-    assert len(notebooks._shown([said('раз\n'), shown, shown, said('два\n'), said('увы', 'stderr')])) == 4
+    assert len(notebooks._shown([said('раз\n'), shown, dict(shown), said('два\n'), said('увы', 'stderr')])) == 4
 
 def test_the_demo_of_the_readme_is_true():
     "The index, run anew, prints what it shows."
