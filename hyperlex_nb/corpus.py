@@ -355,13 +355,15 @@ def _nothing(staged, docs):
     why = f'every document was left out ({gone})' if gone else 'the source gave no documents'
     return f'an empty corpus: {why}' + (f', {skipped} unreadable' if skipped else '')
 
-# %% ../nbs/01_corpus.ipynb #567dff23
+# %% ../nbs/01_corpus.ipynb #03a8878b
 def _manifest(folder):
     "The manifest of a corpus folder; `FileNotFoundError` if it is none."
     path = Path(folder)/'manifest.json'
     if not path.exists():
         raise FileNotFoundError(f'{Path(folder).name}: not a corpus folder, it has no manifest.json; make one with build()')
-    return json.loads(path.read_text(encoding='utf-8'))
+    manifest = json.loads(path.read_text(encoding='utf-8'))
+    if 'files' not in manifest: raise FileNotFoundError(f"{Path(folder).name}: not a corpus folder, its manifest names no files{'; the corpus of this run is its folder corpus' if (Path(folder)/'corpus').is_dir() else ''}")
+    return manifest
 
 # %% ../nbs/01_corpus.ipynb #63079388
 def read(folder, # a folder that `build` wrote

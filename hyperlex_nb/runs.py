@@ -323,6 +323,20 @@ def latest(cls:Run, name, # the notebook's name without ending
                                 f'; make one with: hyperlex run nbs/experiments/{name}.ipynb')
     return runs[-1].path/artifact
 
+# %% ../nbs/00_runs.ipynb #844382bf
+@patch(cls_method=True)
+def pooled(cls:Run, runs): # finished runs of one notebook, one of each seed
+    "The metrics that all `runs` have, as one dict: the mean `value`, the lowest `low`, the highest `high`; of other facts the mean if numbers, else the first. `ValueError` if their units differ."
+    out, found = {}, [r.metrics for r in runs]
+    for name in found[0] if found else ():
+        if not all(name in m for m in found): continue
+        facts = [m[name] for m in found]
+        if len(units := {f.get('unit') for f in facts}) > 1: raise ValueError(f"{name}: units {', '.join(sorted(map(str, units)))} cannot be pooled; these are not runs of one notebook")
+        joined = {k: [f[k] for f in facts] for k in facts[0] if all(k in f for f in facts)}
+        mean = lambda v: sum(v)/len(v) if all(type(x) in (int, float) for x in v) else v[0]
+        out[name] = {k: {'low': min, 'high': max}.get(k, mean)(v) for k, v in joined.items()}
+    return out
+
 # %% ../nbs/00_runs.ipynb #3c54d594
 class _Live:
     "A stream that writes whole lines at once, each with the seconds since the start."

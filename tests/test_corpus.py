@@ -298,6 +298,8 @@ def test_plain_datasets_loads_the_folder(tmp_path, monkeypatch):
 
 def test_read_checks_the_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match='not a corpus folder'): read(tmp_path)
+    (tmp_path/'run'/'corpus').mkdir(parents=True); (tmp_path/'run'/'manifest.json').write_text('{"id": "corpus-cpu"}') # the run folder is given for its corpus
+    with pytest.raises(FileNotFoundError, match='run: not a corpus folder.* the corpus of this run is its folder corpus'): read(tmp_path/'run')
     build(docs(20), tmp_path/'o')
     with pytest.raises(ValueError, match="split='test'"): read(tmp_path/'o', 'test')
     assert len(list(read(tmp_path/'o', check=True))) > 1

@@ -161,6 +161,21 @@ def test_latest_prefers_finished_runs_and_says_how_to_make_one(notebook, tmp_pat
     assert Run.latest('stage', 'a').read_text() == '1' and len(Run.table(tmp_path/'runs')) == 2
 
 
+def test_pooled_takes_the_mean_and_the_widest_interval_of_what_all_have(tmp_path):
+    runs = [Run(tmp_path/str(n)) for n in range(3)]
+    for n, r in enumerate(runs):
+        r.path.mkdir()
+        r.log('bpb', 1 + n, 'bits/byte', n, 10 - n, n=5, chance=.5*n, baseline='gpt2')
+        r.log('steps', n)
+    runs[1].log('only here', 1.)
+    m = Run.pooled(runs)
+    assert set(m) == {'bpb', 'steps'} and 'low' not in m['steps'] and m['steps']['value'] == 1
+    assert {k: m['bpb'][k] for k in ('value', 'low', 'high', 'chance', 'unit', 'baseline')} == dict(value=2, low=0, high=10, chance=.5, unit='bits/byte', baseline='gpt2')
+    assert Run.pooled(iter(runs[:1]))['bpb']['value'] == 1 and Run.pooled([]) == {}
+    runs[2].log('bpb', 3, 'nats/token')
+    with pytest.raises(ValueError, match='bpb: units bits/byte, nats/token cannot be pooled'): Run.pooled(runs)
+
+
 def test_table_filters_and_diff(notebook, tmp_path):
     nb = notebook('t', "n: int = 3", "from hyperlex_nb.runs import Run; Run.current().log('x', n * 2)")
     for n in 1, 2: execute(nb, {'n': n}, runs_dir=tmp_path/'runs', name=f'r{n}')
