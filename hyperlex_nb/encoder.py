@@ -59,7 +59,7 @@ def pad_scenes(ids, pad=1): # a list of arrays of token ids; the id that fills u
     for row, i in zip(out, ids): row[:len(i)] = i
     return torch.from_numpy(out)
 
-# %% ../nbs/10_encoder.ipynb #f6a72a0e
+# %% ../nbs/10_encoder.ipynb #e2ea930a
 REGISTERS = 'logic', 'emotion', 'image', 'function'
 _KINDS = 'slots', 'pool', 'none'
 
@@ -71,17 +71,19 @@ class SceneConfig(PreTrainedConfig):
                  reader=0, # layers of the encoder that read a token in its context
                  slots=16, # the most slots in a code
                  length=80, # the most tokens in a scene
+                 local=6., # how much slot k at first prefers the k-th stretch of the scene to the rest, in nats; 0: it looks everywhere
                  kind='slots', # 'slots': trained encoder; 'pool': segment means; 'none': a language model
                  levels=None, books=1, # FSQ: levels of each number, groups of numbers in a slot; no levels: vectors
                  questions=None, # label -> number of its values: slot i is asked question i, and must not answer the others
                  notes=None, # layer -> number of its values: each is one more position
                  eos=0, pad=1, **kw):
-        self.vocab_size, self.width, self.layers, self.reader, self.slots, self.length, self.kind = vocab_size, width, layers, reader, slots, length, kind
+        self.vocab_size, self.width, self.layers, self.reader, self.slots, self.length, self.local, self.kind = vocab_size, width, layers, reader, slots, length, local, kind
         self.levels, self.books, self.questions, self.notes, self.eos, self.pad = list(levels or ()), books, questions or {}, notes or {}, eos, pad
         super().__init__(**kw)
         if kind not in _KINDS: raise ValueError(f"kind must be one of {', '.join(_KINDS)}, not {kind!r}")
         for name, least in dict(reader=0, slots=1, length=1, books=1).items():
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least: raise ValueError(f'{name} must be a whole number of at least {least}, not {getattr(self, name)!r}')
+        if not isinstance(local, (int, float)) or not 0 <= local < math.inf: raise ValueError(f'local must be a number of at least 0, not {local!r}')
         if any(l < 3 for l in self.levels) or math.prod(self.levels) > 2**16: raise ValueError(f'levels must be at least 3 each, with a product of at most 65,536, not {self.levels}: use more books')
         if len(self.questions) > slots: raise ValueError(f'{len(self.questions)} questions need as many slots; slots is {slots}')
         self.body() # checks width and layers
@@ -93,7 +95,7 @@ class SceneConfig(PreTrainedConfig):
         "What a slot can hold, in bits: exact for levels, 16 a number for vectors in bf16"
         return self.books*sum(map(math.log2, self.levels)) if self.levels else 16*self.width
 
-# %% ../nbs/10_encoder.ipynb #759edb3c
+# %% ../nbs/10_encoder.ipynb #eaaa88e2
 def _quantiser(c):
     "FSQ of a configuration, on the CPU even where a model is being loaded without memory"
     with torch.device('cpu'): return FSQ(c.levels, dim=c.width, num_codebooks=c.books, keep_num_codebooks_dim=True)
@@ -107,7 +109,8 @@ class SceneEncoder(PreTrainedModel):
         self.decoder = LlamaModel._from_config(config.body(), attn_implementation='eager')
         if config.kind != 'none': self.readout = nn.Linear(d, d, bias=False)
         if config.kind == 'slots':
-            self.embed_slots, self.embed_where = nn.Parameter(torch.zeros(config.slots, d)), nn.Parameter(torch.full((config.slots,), 6.))
+            self.embed_where = nn.Parameter(torch.full((config.slots,), float(config.local)))
+            self.embed_slots = nn.Parameter(torch.zeros(config.slots, d) if config.local else .3*torch.randn(config.slots, d)) # nothing else would tell them apart
             self.embed_places = nn.Parameter(torch.zeros(config.length, d))
             if config.reader:
                 self.encoder = LlamaModel._from_config(config.body(config.reader), attn_implementation='eager')

@@ -102,7 +102,8 @@ def test_vectors_have_no_indices():
     with pytest.raises(ValueError, match='only one with levels'): SceneEncoder.build(SceneConfig(**SIZE)).indices(pad_scenes(ids(4)))
 
 @pytest.mark.parametrize('bad,says', [(dict(kind='sum'), 'kind must be'), (dict(slots=0), 'slots must be'), (dict(levels=[2, 5]), 'at least 3'), (dict(levels=[500, 500]), '65,536'), (dict(width=50), 'multiple of 32'),
-                                      (dict(layers=0), 'layers must be'), (dict(reader=-1), 'reader must be'), (dict(slots=2, questions=dict(a=2, b=2, c=2)), '3 questions')])
+                                      (dict(layers=0), 'layers must be'), (dict(reader=-1), 'reader must be'), (dict(slots=2, questions=dict(a=2, b=2, c=2)), '3 questions'),
+                                      (dict(local=-1), 'local must be a number of at least 0'), (dict(local='far'), "not 'far'"), (dict(local=float('nan')), 'local must be')])
 def test_config_refuses(bad, says):
     with pytest.raises(ValueError, match=says): SceneConfig(**{**SIZE, **bad})
 
@@ -294,3 +295,16 @@ def test_another_model_is_refused(tmp_path):
     from hyperlex_nb.model import baseline_config, build
     build(baseline_config(300, 32, 1)).save_pretrained(tmp_path/'m')
     with pytest.raises(ValueError, match="type 'llama', not a SceneEncoder"): load_scenes(tmp_path/'m')
+
+
+def test_slots_without_a_stretch_look_everywhere_and_differ():
+    scene = torch.randint(2, 99, (1, 32))
+    begun = SceneEncoder.build(SceneConfig(**SIZE, kind='pool'), seed=3)
+    far, near = (SceneEncoder.build(SceneConfig(**SIZE, local=l), seed=3, start=begun) for l in (0., 6.))
+    moved = scene.clone()
+    moved[:, -1] = 1 + (scene[:, -1] + 1) % 90
+    change = lambda m: (m.encode(moved, 4) - m.encode(scene, 4)).abs().amax(-1)[0]/m.encode(scene, 4).abs().amax()
+    with torch.no_grad():
+        assert (change(far) > 1e-2).all() and (change(near)[:3] < 1e-2).all() and change(near)[3] > 1e-2, 'the last token speaks to every slot, or to its own'
+        code = far.encode(scene, 4)[0]
+        assert all((code[i] - code[j]).abs().max() > 1e-3 for i in range(4) for j in range(i)), 'equal slots would learn the same'
