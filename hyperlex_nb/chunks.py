@@ -5,24 +5,23 @@
 # %% auto #0
 __all__ = ['CHUNKS', 'train_chunks', 'chunk_ends']
 
-# %% ../nbs/05a_chunks.ipynb #046e777e
+# %% ../nbs/05a_chunks.ipynb #8bb34f87
 import json
 from itertools import chain
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from .sources import encodable
-from .tokenizer import _EOS, _PAD, _pieces
+from .tokenizer import _EOS, _PAD, _SPLIT, _pieces
 
-# %% ../nbs/05a_chunks.ipynb #d0c0df9e
+# %% ../nbs/05a_chunks.ipynb #931eacdd
 CHUNKS = dict(words=r' ?[\p{L}\p{M}]{1,64}(?:[^\s\p{L}\p{M}\p{N}]{1,8}(?=\s|$))?', # a word, its space, the signs that close it
-              plain=r' ?[\p{L}\p{M}]{1,64}') # a word and its space; signs apart
-_REST = '|'.join([r' ?\p{N}{1,3}', r'[\r\n]{1,64}', r' ?[^\s\p{L}\p{M}\p{N}]{1,64}', r'[^\S\r\n]{1,64}(?!\S)', r'[^\S\r\n]'])
+              plain=_SPLIT) # as in chapter `tokenizer`: a word and its space; signs apart
 _END = '▁'
 
 def _splitter(chunk):
     "Text to chunks to bytes, a stock pre-tokenizer"
-    try: split = Regex(f'{CHUNKS.get(chunk, chunk)}|{_REST}')
+    try: split = Regex(f'{CHUNKS.get(chunk, chunk)}|{_SPLIT}')
     except Exception as e: raise ValueError(f"chunk {chunk!r} is none of {', '.join(CHUNKS)}, and no regular expression: {e}") from None
     return pre_tokenizers.Sequence([pre_tokenizers.Split(split, 'isolated'), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
@@ -40,7 +39,7 @@ def _learn(texts, vocab_size, splitter, alphabet):
 
 def train_chunks(texts, # strings, also a generator: read once
                  vocab_size, # pieces in all, at least 514: every byte within a chunk and at its end, and two special tokens
-                 chunk='words'): # one of `CHUNKS`, or a regular expression (Oniguruma) for what is more than a sign
+                 chunk='words'): # one of `CHUNKS`, or a regular expression (Oniguruma) of one; what it leaves is cut as in chapter `tokenizer`
     "Train a lossless byte-level BPE whose ids say where a chunk ends, a stock `PreTrainedTokenizerFast`; `ValueError` for no text or too few pieces"
     alphabet, splitter = sorted(pre_tokenizers.ByteLevel.alphabet()), _splitter(chunk)
     least = 2*len(alphabet) + 2

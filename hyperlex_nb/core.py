@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['CoreConfig', 'core_config', 'HyperCore', 'core_cost']
 
-# %% ../nbs/05b_core.ipynb #8b13e154
+# %% ../nbs/05b_core.ipynb #434f2939
 import torch
+from fastcore.basics import patch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, GenerationMixin, LlamaModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
@@ -44,7 +45,7 @@ def core_config(tok, # a tokenizer made by `train_chunks`
     "A `CoreConfig` for that tokenizer"
     return CoreConfig(len(tok), width, layers, ends=chunk_ends(tok).nonzero()[0].tolist(), eos=tok.eos_token_id, pad=tok.pad_token_id, **kw)
 
-# %% ../nbs/05b_core.ipynb #1ad0902f
+# %% ../nbs/05b_core.ipynb #20216fbe
 def _fold(h, rows):
     "int64 hashes to 0..rows - 1; rows a power of two"
     for shift, odd in (33, -49064778989728563), (29, -4265267296055464877): h = (h ^ (h >> shift & (1 << 64 - shift) - 1))*odd # the finaliser of MurmurHash3, by logical shifts
@@ -60,16 +61,7 @@ def _cut(ids, valid, ends, longest): # (batch, n) ids; which of them are text; (
     sums = terms.cumsum(1)
     return place, (final | (place == longest - 1)) & valid, sums - (sums - terms).gather(1, at - place)
 
-class _ChunkCache(DynamicCache):
-    "Keys and values of whole chunks; `state` (batch, width) after the last of them, `mask` (batch, columns) where a column holds one, `pieces` read so far"
-    state, mask, pieces = None, None, 0
-    def _rows(self, pick): self.state, self.mask = pick(self.state), pick(self.mask)
-    def reorder_cache(self, beam_idx): super().reorder_cache(beam_idx); self._rows(lambda t: t[beam_idx.to(t.device)])
-    def batch_repeat_interleave(self, repeats): super().batch_repeat_interleave(repeats); self._rows(lambda t: t.repeat_interleave(repeats, 0))
-    def batch_select_indices(self, indices): super().batch_select_indices(indices); self._rows(lambda t: t[indices])
-    def crop(self, *_): raise NotImplementedError('a cache of whole chunks cannot be cut back to a piece: read the text again without it')
-
-# %% ../nbs/05b_core.ipynb #247a215a
+# %% ../nbs/05b_core.ipynb #6e6a7c1f
 def _normal(module):
     if isinstance(module, (nn.Linear, nn.Embedding)): nn.init.normal_(module.weight, std=.02)
 
@@ -89,52 +81,70 @@ class _CoreModel(PreTrainedModel):
         self.post_init()
     def _init_weights(self, module): _normal(module)
 
-    def read(self, ids, inside, place, last, h, chunk, n): # which pieces to read, and into which of n chunks
-        "Vectors of whole chunks, (batch, n, width): the sum of the pieces, the first from a table of its own, and the word's row"
-        x = torch.where((place == 0)[..., None], self.embed_first(ids), self.embed_piece(ids))*inside[..., None]
-        row = torch.arange(len(ids), device=ids.device)[:, None]*n + chunk.clamp(0, n - 1)
-        x = x.new_zeros(len(ids)*n, x.shape[-1]).index_add(0, row.flatten(), x.flatten(0, 1))
-        word = torch.zeros(len(x), dtype=torch.int64, device=ids.device)
-        word[row[last & inside]] = _fold(h[last & inside], self.config.word_rows)
-        return (x + self.embed_word(word)).view(len(ids), n, -1)
+# %% ../nbs/05b_core.ipynb #376e9624
+@patch
+def read(self:_CoreModel, ids, inside, place, last, h, chunk, n): # which pieces to read, and into which of n chunks
+    "Vectors of whole chunks, (batch, n, width): the sum of the pieces, the first from a table of its own, and the word's row"
+    x = torch.where((place == 0)[..., None], self.embed_first(ids), self.embed_piece(ids))*inside[..., None]
+    row = torch.arange(len(ids), device=ids.device)[:, None]*n + chunk.clamp(0, n - 1)
+    x = x.new_zeros(len(ids)*n, x.shape[-1]).index_add(0, row.flatten(), x.flatten(0, 1))
+    word = torch.zeros(len(x), dtype=torch.int64, device=ids.device)
+    word[row[last & inside]] = _fold(h[last & inside], self.config.word_rows)
+    return (x + self.embed_word(word)).view(len(ids), n, -1)
 
-    def think(self, x, cache, done, new): # (batch, n, width); chunks in the cache and to come, (batch, 1)
-        "States after each chunk, (batch, n, width); with a cache, the rows may have read unequal numbers of them"
-        if cache is None: return self.body(inputs_embeds=x, use_cache=False).last_hidden_state
-        ones, columns = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device), torch.arange(x.shape[1], device=x.device)
-        seen = ones[:, :0] if cache.mask is None else cache.mask
-        cache.mask = torch.cat([seen, columns < new], 1)
-        return self.body(inputs_embeds=x, attention_mask=torch.cat([seen, ones], 1), position_ids=(done + columns).expand(len(x), -1), past_key_values=cache, use_cache=True).last_hidden_state
+# %% ../nbs/05b_core.ipynb #e9c1d1a2
+class _ChunkCache(DynamicCache):
+    "Keys and values of whole chunks; `state` (batch, width) after the last of them, `mask` (batch, columns) where a column holds one, `pieces` read so far"
+    state, mask, pieces = None, None, 0
+    def _rows(self, pick): self.state, self.mask = pick(self.state), pick(self.mask)
+    def reorder_cache(self, beam_idx): super().reorder_cache(beam_idx); self._rows(lambda t: t[beam_idx.to(t.device)])
+    def batch_repeat_interleave(self, repeats): super().batch_repeat_interleave(repeats); self._rows(lambda t: t.repeat_interleave(repeats, 0))
+    def batch_select_indices(self, indices): super().batch_select_indices(indices); self._rows(lambda t: t[indices])
+    def crop(self, *_): raise NotImplementedError('a cache of whole chunks cannot be cut back to a piece: read the text again without it')
 
-    def write(self, y, ids, last, h): # (batch, n, piece_width), what the large transformer says; the pieces so far
-        "State before the next piece, (batch, n, piece_width)"
-        c = self.config
-        y = y + self.embed_prefix(torch.where(last, 0, _fold(h, c.prefix_rows))) + self.embed_last(torch.where(last, c.vocab_size, ids))
-        for b in self.writer:
-            z = b['norm'](y)
-            y = y + b['down'](nn.functional.silu(b['gate'](z))*b['up'](z))
-        return self.norm(y)
+@patch
+def think(self:_CoreModel, x, cache, done, new): # (batch, n, width); chunks in the cache and to come, (batch, 1)
+    "States after each chunk, (batch, n, width); with a cache, the rows may have read unequal numbers of them"
+    if cache is None: return self.body(inputs_embeds=x, use_cache=False).last_hidden_state
+    ones, columns = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device), torch.arange(x.shape[1], device=x.device)
+    seen = ones[:, :0] if cache.mask is None else cache.mask
+    cache.mask = torch.cat([seen, columns < new], 1)
+    return self.body(inputs_embeds=x, attention_mask=torch.cat([seen, ones], 1), position_ids=(done + columns).expand(len(x), -1), past_key_values=cache, use_cache=True).last_hidden_state
 
-    def forward(self, input_ids, attention_mask=None, past_key_values=None, use_cache=None, **_): # with a cache: the whole row again
-        ids, cache = input_ids, past_key_values if past_key_values is not None or not use_cache else _ChunkCache()
-        valid = ids != self.config.pad if attention_mask is None else attention_mask.bool()
-        place, last, h = _cut(ids, valid, self.ends, self.config.longest)
-        seen = last.cumsum(1) # whole chunks through each piece
-        done = 0 if cache is None or cache.mask is None else cache.mask.sum(1, keepdim=True)
-        new, at = seen[:, -1:] - done, seen - done
-        states, n = (self.begin.expand(len(ids), -1) if cache is None or cache.state is None else cache.state)[:, None], int(new.max())
-        if n:
-            chunk = at - last.long()
-            out = self.think(self.read(ids, valid & (chunk >= 0) & (chunk < new), place, last, h, chunk, n), cache, done, new)
-            states = torch.cat([states.to(out.dtype), out], 1)
-        if cache is not None:
-            cache.state = states[torch.arange(len(ids), device=ids.device), new.squeeze(1)]
-            if cache.mask is None: cache.mask = valid[:, :0]
-            at, ids, last, h = (t[:, cache.pieces:] for t in (at, ids, last, h))
-            cache.pieces = input_ids.shape[1]
-        said = self.down(states)
-        return BaseModelOutputWithPast(last_hidden_state=self.write(said.gather(1, at[..., None].expand(-1, -1, said.shape[-1])), ids, last, h), past_key_values=cache)
+# %% ../nbs/05b_core.ipynb #00acf476
+@patch
+def write(self:_CoreModel, y, ids, last, h): # (batch, n, piece_width), what the large transformer says; the pieces so far
+    "State before the next piece, (batch, n, piece_width)"
+    c = self.config
+    y = y + self.embed_prefix(torch.where(last, 0, _fold(h, c.prefix_rows))) + self.embed_last(torch.where(last, c.vocab_size, ids))
+    for b in self.writer:
+        z = b['norm'](y)
+        y = y + b['down'](nn.functional.silu(b['gate'](z))*b['up'](z))
+    return self.norm(y)
 
+# %% ../nbs/05b_core.ipynb #5582de9d
+@patch
+def forward(self:_CoreModel, input_ids, attention_mask=None, past_key_values=None, use_cache=None, **_): # with a cache: the whole row again
+    ids, cache = input_ids, past_key_values if past_key_values is not None or not use_cache else _ChunkCache()
+    valid = ids != self.config.pad if attention_mask is None else attention_mask.bool()
+    place, last, h = _cut(ids, valid, self.ends, self.config.longest)
+    seen = last.cumsum(1) # whole chunks through each piece
+    done = 0 if cache is None or cache.mask is None else cache.mask.sum(1, keepdim=True)
+    new, at = seen[:, -1:] - done, seen - done
+    states, n = (self.begin.expand(len(ids), -1) if cache is None or cache.state is None else cache.state)[:, None], int(new.max())
+    if n:
+        chunk = at - last.long()
+        out = self.think(self.read(ids, valid & (chunk >= 0) & (chunk < new), place, last, h, chunk, n), cache, done, new)
+        states = torch.cat([states.to(out.dtype), out], 1)
+    if cache is not None:
+        cache.state = states[torch.arange(len(ids), device=ids.device), new.squeeze(1)]
+        if cache.mask is None: cache.mask = valid[:, :0]
+        at, ids, last, h = (t[:, cache.pieces:] for t in (at, ids, last, h))
+        cache.pieces = input_ids.shape[1]
+    said = self.down(states)
+    return BaseModelOutputWithPast(last_hidden_state=self.write(said.gather(1, at[..., None].expand(-1, -1, said.shape[-1])), ids, last, h), past_key_values=cache)
+
+# %% ../nbs/05b_core.ipynb #488e9d3a
 class HyperCore(PreTrainedModel, GenerationMixin):
     "A causal language model over pieces that takes one large step a chunk; saved, loaded and run as any of `transformers`"
     config_class = CoreConfig
