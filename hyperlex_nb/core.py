@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['CoreConfig', 'core_config', 'HyperCore', 'core_cost']
 
-# %% ../nbs/05b_core.ipynb #434f2939
+# %% ../nbs/05b_core.ipynb #4cfa1131
+from dataclasses import replace
 import torch
 from fastcore.basics import patch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, GenerationMixin, LlamaModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from .chunks import chunk_ends
-from .model import Cost, baseline_config, cost
+from .model import Cost, architecture, baseline_config, cost, known
 
 # %% ../nbs/05b_core.ipynb #3fea3418
 class CoreConfig(PreTrainedConfig):
@@ -122,7 +123,7 @@ def write(self:_CoreModel, y, ids, last, h): # (batch, n, piece_width), what the
         y = y + b['down'](nn.functional.silu(b['gate'](z))*b['up'](z))
     return self.norm(y)
 
-# %% ../nbs/05b_core.ipynb #5582de9d
+# %% ../nbs/05b_core.ipynb #6cf73ae3
 @patch
 def forward(self:_CoreModel, input_ids, attention_mask=None, past_key_values=None, use_cache=None, **_): # with a cache: the whole row again
     ids, cache = input_ids, past_key_values if past_key_values is not None or not use_cache else _ChunkCache()
@@ -142,15 +143,15 @@ def forward(self:_CoreModel, input_ids, attention_mask=None, past_key_values=Non
         at, ids, last, h = (t[:, cache.pieces:] for t in (at, ids, last, h))
         cache.pieces = input_ids.shape[1]
     said = self.down(states)
-    return BaseModelOutputWithPast(last_hidden_state=self.write(said.gather(1, at[..., None].expand(-1, -1, said.shape[-1])), ids, last, h), past_key_values=cache)
+    return BaseModelOutputWithPast(last_hidden_state=self.write(said.gather(1, at[..., None].expand(-1, -1, said.shape[-1])), ids, last, h), past_key_values=cache, hidden_states=(states,))
 
-# %% ../nbs/05b_core.ipynb #488e9d3a
+# %% ../nbs/05b_core.ipynb #fb26787a
 class HyperCore(PreTrainedModel, GenerationMixin):
     "A causal language model over pieces that takes one large step a chunk; saved, loaded and run as any of `transformers`"
-    config_class = CoreConfig
+    config_class, _body, _no_split_modules, supports_gradient_checkpointing = CoreConfig, _CoreModel, ['LlamaDecoderLayer'], True
     def __init__(self, config):
         super().__init__(config)
-        self.model, self.lm_head = _CoreModel(config), nn.Linear(config.piece_width, config.vocab_size, bias=False)
+        self.model, self.lm_head = self._body(config), nn.Linear(config.piece_width, config.vocab_size, bias=False)
         self.post_init()
     def _init_weights(self, module): _normal(module)
     @classmethod
@@ -180,7 +181,7 @@ class HyperCore(PreTrainedModel, GenerationMixin):
 AutoConfig.register(CoreConfig.model_type, CoreConfig, exist_ok=True)
 AutoModelForCausalLM.register(CoreConfig, HyperCore, exist_ok=True)
 
-# %% ../nbs/05b_core.ipynb #f2bad41a
+# %% ../nbs/05b_core.ipynb #e966c736
 def core_cost(config, # a `CoreConfig`
               length, # chunks in a row
               pieces): # in a chunk, on average
@@ -193,3 +194,11 @@ def core_cost(config, # a `CoreConfig`
     params = large.params - head + once + writer + (c.piece_layers + 1)*c.piece_width + tables
     forward = large.forward - 2*head + 2*(once + pieces*writer)
     return Cost(params, large.active - head + once + pieces*writer, forward, 3*forward)
+
+@architecture('core')
+def _core(sizes, tok, row):
+    "Cost of one piece: how many chunks it is, the row tells"
+    config = core_config(tok, sizes.width, sizes.layers, context=sizes.context, **known(sizes.options, CoreConfig))
+    share = float(chunk_ends(tok)[row[:2**22]].mean()) # of a chunk
+    c = core_cost(config, sizes.context*share, 1/share)
+    return config, HyperCore.build, replace(c, active=round(c.active*share), forward=c.forward*share, train=c.train*share)

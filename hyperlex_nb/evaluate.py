@@ -22,8 +22,7 @@ def _windows(n, context, overlap):
         yield start, end, at
         at = end
 
-# %% ../nbs/07_evaluate.ipynb #6451aba7
-@torch.inference_mode()
+# %% ../nbs/07_evaluate.ipynb #6f3372af
 def surprise(model, # a causal language model
              tok, # its tokenizer
              text, # any clean string
@@ -31,14 +30,18 @@ def surprise(model, # a causal language model
              batch=16): # windows run at a time
     "Bits of every token of `text`, a float array of shape (tokens,); ends with the bits of the end of text."
     if not text: raise ValueError('an empty text has no bits to measure')
-    context, device = model.config.max_position_embeddings, model.device
-    ids = [tok.eos_token_id, *next(encode(tok, [text])), tok.eos_token_id]
+    return _surprise(model, [tok.eos_token_id, *next(encode(tok, [text])), tok.eos_token_id], overlap, batch)
+
+@torch.inference_mode()
+def _surprise(model, ids, overlap=None, batch=16):
+    "Bits of each id after the first"
+    context, device, end = model.config.max_position_embeddings, model.device, ids[0]
     overlap = context // 4 if overlap is None else overlap
     if not 0 <= overlap < context: raise ValueError(f'overlap must lie between 0 and {context - 1}, not {overlap}')
     spans, bits = list(_windows(len(ids) - 1, context, overlap)), np.empty(len(ids) - 1)
     for at in range(0, len(spans), batch):
         part = spans[at:at + batch]
-        x = torch.full((len(part), max(e - s for s, e, _ in part) + 1), tok.eos_token_id)
+        x = torch.full((len(part), max(e - s for s, e, _ in part) + 1), end)
         for row, (s, e, _) in zip(x, part): row[:e - s + 1] = torch.tensor(ids[s:e + 1])
         x = x.to(device)
         with torch.autocast(device.type, torch.bfloat16): hidden = model.model(input_ids=x[:, :-1], use_cache=False).last_hidden_state
@@ -49,7 +52,7 @@ def _bits(logits, target):
     "-log2 p of each target, from logits of shape (n, vocabulary)."
     return (torch.logsumexp(logits, 1) - logits.gather(1, target[:, None]).squeeze(1)).div(math.log(2)).cpu().numpy()
 
-# %% ../nbs/07_evaluate.ipynb #42d5deba
+# %% ../nbs/07_evaluate.ipynb #782dd14a
 @dataclass
 class Bpb:
     "Bits per byte over works, with a 95% bootstrap interval over them."
@@ -57,6 +60,12 @@ class Bpb:
     low: float
     high: float
     works: dict # work -> (bits, bytes)
+    def by(self, kinds): # work -> its genre, or another label
+        "{label: `Bpb` of its works}, the longest first; works without a label go under ''"
+        groups = {}
+        for w, b in self.works.items(): groups.setdefault(kinds.get(w, ''), {})[w] = b
+        size = lambda g: sum(n for _, n in g.values())
+        return {k: Bpb(*ratio_interval(*zip(*g.values()), draws=2000), g) for k, g in sorted(groups.items(), key=lambda kg: -size(kg[1]))}
     def __repr__(self): return f'{self.value:.4f} bits/byte [{self.low:.4f}, {self.high:.4f}], {len(self.works)} works'
 
 # %% ../nbs/07_evaluate.ipynb #5e4a918d

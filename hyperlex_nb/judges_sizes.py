@@ -66,7 +66,12 @@ def _c15(run):
     return dict(parts=[run.part('equals/70B', (300, 1000), 'ordinary model that 70B equals, same balance')],
                 note=f"multiplier {m}, {run['multiplier'].get('how', '')}; {others}. Multiplier needed: {need}")
 
-# %% ../nbs/17a_judges_sizes.ipynb #eac5d6ee
+# %% ../nbs/17a_judges_sizes.ipynb #f34c7ba6
+def _core(run):
+    "What the own architecture does for attention, measured on a text"
+    rows = [(float(k), run.interval(f'C17/core/{k}')[0]) for k in run.under('C17/core/')]
+    return f'. One large step a word, measured on a text of {max(rows)[0]:,.0f} bytes against 8,192 tokens: attention {max(rows)[1]:.1f} times cheaper, the text that fits into the same memory {max(rows)[1]**.5:.1f} times longer' if rows else ''
+
 @judges('C17')
 def _c17(run):
     parts = [run.part(f'C17/attention/{k}', (25, 25), k, open=True) for k in run.under('C17/attention/')]
@@ -74,7 +79,7 @@ def _c17(run):
     parts.sort(key=lambda p: -p.value)
     whole, cache = run.interval('C17/whole')[0], run.interval('C17/cache_200K')[0]
     return dict(parts=parts, baselines=True, note=f'times less attention for the same text with hyperlexemes; of a whole 70B at 200,000 tokens of {run["C17/whole"].get("baseline", "")} {whole:.1f} times fewer operations. '
-                f'Keys and values of 200,000 tokens take {cache:.0f} GB there')
+                f'Keys and values of 200,000 tokens take {cache:.0f} GB there' + _core(run))
 
 @judges('C18')
 def _c18(run):

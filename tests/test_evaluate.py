@@ -76,3 +76,11 @@ def test_paired_difference_is_antisymmetric_and_narrower():
     d, low, high = compare(b, a)
     assert d == pytest.approx(.05, abs=.01) and 0 < low < d < high < .06 and compare(a, b)[0] == pytest.approx(-d)
     with pytest.raises(ValueError, match='different works'): compare(a, Bpb(0, 0, 0, {1: (1., 1)}))
+
+
+def test_by_genre_is_a_partition_with_intervals_of_its_own():
+    works = {f'w{i}': (float(i + 1), 10) for i in range(8)}
+    b = Bpb(.45, .3, .6, works)
+    groups = b.by({f'w{i}': 'проза' if i < 5 else 'стихи' for i in range(7)})
+    assert list(groups) == ['проза', 'стихи', ''] and groups['проза'].value == pytest.approx(15/50) and groups[''].low == groups[''].value == .8
+    assert {w for g in groups.values() for w in g.works} == set(works) and groups['проза'].low < .3 < groups['проза'].high

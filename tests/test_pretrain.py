@@ -4,7 +4,6 @@ import numpy as np, pytest, torch, torch.nn.functional as F
 from hyperlex_nb.corpus import read
 from hyperlex_nb.model import baseline_config, build, load
 from hyperlex_nb.pretrain import TrainConfig, _Blocks, _HeadLoss, _newest, _Objective, _optimizers, _scale, main, pack, train
-from hyperlex_nb.runs import launch
 from hyperlex_nb.tokenizer import load_tokenizer
 
 
@@ -63,7 +62,7 @@ def test_gradient_of_the_sliced_loss():
 def test_loss_equals_that_of_transformers(material):
     model, x = build(baseline_config(1024, 32, 2, 32)), _Blocks(material/'packed', 32, 0).batch(0, 4)
     with torch.no_grad(): want = F.cross_entropy(model(input_ids=x[:, :-1]).logits.flatten(0, 1), x[:, 1:].flatten()).item()
-    assert _Objective(model, 'fp32')(x).item() == pytest.approx(want, rel=1e-5) and _Objective(model, 'bf16')(x).item() == pytest.approx(want, rel=1e-2)
+    assert _Objective(model, 'fp32')(x)[0].item() == pytest.approx(want, rel=1e-5) and _Objective(model, 'bf16')(x)[0].item() == pytest.approx(want, rel=1e-2)
 
 
 def test_schedule(cfg):
@@ -131,35 +130,7 @@ def test_full_disk_while_saving(cfg, small_disk):
     assert not list((small_disk/'out').glob('checkpoint-*')) and not [p for p in (small_disk/'out').iterdir() if p.suffix == '.tmp']
 
 
-# ---- processes
-
-def write(path, cfg): path.write_text(json.dumps(asdict(cfg))); return path
-
-
-def test_two_processes_reach_the_loss_of_one(cfg, tmp_path):
-    "The stated tolerance: 1e-3 nats after the last step, the same global batch, in 32 bits."
-    one = train(replace(cfg, dtype='fp32', out=str(tmp_path/'one')))
-    for mode in 'ddp', 'fsdp':
-        two = replace(cfg, dtype='fp32', micro=2, parallel=mode, out=str(tmp_path/mode))
-        launch('hyperlex_nb.pretrain', write(tmp_path/f'{mode}.json', two), gpus=2)
-        got = json.loads((tmp_path/mode/'result.json').read_text())
-        assert got['log'][-1][1] == pytest.approx(one['log'][-1][1], abs=1e-3) and got['flops'] == one['flops']
-        assert max((a - b).abs().max().item() for a, b in zip(load(tmp_path/'one'/'model').parameters(), load(tmp_path/mode/'model').parameters())) < 1e-2
-
-
-def test_sharded_training_resumes(cfg, tmp_path):
-    two = replace(cfg, dtype='fp32', parallel='fsdp', optimizer='muon')
-    launch('hyperlex_nb.pretrain', write(tmp_path/'c.json', two), gpus=2)
-    whole = json.loads((tmp_path/'out'/'result.json').read_text())
-    shutil.rmtree(tmp_path/'out'/'checkpoint-0000012')
-    launch('hyperlex_nb.pretrain', tmp_path/'c.json', gpus=2)
-    again = json.loads((tmp_path/'out'/'result.json').read_text())['log']
-    assert [s for s, _ in again] == [s for s, _ in whole['log']] and np.allclose(again, whole['log'], atol=1e-5)
-
-
-def test_the_batch_must_divide(cfg, tmp_path):
-    with pytest.raises(RuntimeError, match='divisible by the number of processes'): launch('hyperlex_nb.pretrain', write(tmp_path/'c.json', replace(cfg, batch=5)), gpus=2)
-
+# ---- the entry
 
 def test_entry_refuses_unknown_settings(tmp_path):
     (tmp_path/'c.json').write_text(json.dumps(dict(packed='p', tokenizer='t', out='o', widht=3)))
