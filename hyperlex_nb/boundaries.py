@@ -157,7 +157,7 @@ def forward(self:_BoundaryModel, input_ids, attention_mask=None, **_):
 # %% ../nbs/05d_boundaries.ipynb #7d48f67f
 class BoundaryLM(PreTrainedModel, GenerationMixin):
     "A causal language model that learns where its large steps begin (H-Net, 2507.07955); saved, loaded and run as any of `transformers`, without a cache"
-    config_class, _no_split_modules, supports_gradient_checkpointing = BoundaryConfig, ['LlamaDecoderLayer'], True
+    config_class, base_model_prefix, _no_split_modules, supports_gradient_checkpointing = BoundaryConfig, 'model', ['LlamaDecoderLayer'], True
     def __init__(self, config):
         super().__init__(config)
         self.model, self.lm_head = _BoundaryModel(config), nn.Linear(config.piece_width, config.vocab_size, bias=False)

@@ -22,7 +22,7 @@ class CoreConfig(PreTrainedConfig):
     def __init__(self, vocab_size=2048, # pieces
                  width=96, layers=3, # of the large transformer
                  context=1024, # the longest row, in pieces
-                 piece_width=96, piece_hidden=256, piece_layers=1, # of the writer
+                 piece_width=64, piece_hidden=192, piece_layers=1, # of the writer
                  word_rows=2**14, prefix_rows=2**16, # of the tables, powers of two
                  longest=16, # pieces in a chunk; a longer one is cut there
                  ends=(), # ids that end a chunk
@@ -148,7 +148,7 @@ def forward(self:_CoreModel, input_ids, attention_mask=None, past_key_values=Non
 # %% ../nbs/05b_core.ipynb #fb26787a
 class HyperCore(PreTrainedModel, GenerationMixin):
     "A causal language model over pieces that takes one large step a chunk; saved, loaded and run as any of `transformers`"
-    config_class, _body, _no_split_modules, supports_gradient_checkpointing = CoreConfig, _CoreModel, ['LlamaDecoderLayer'], True
+    config_class, base_model_prefix, _body, _no_split_modules, supports_gradient_checkpointing = CoreConfig, 'model', _CoreModel, ['LlamaDecoderLayer'], True
     def __init__(self, config):
         super().__init__(config)
         self.model, self.lm_head = self._body(config), nn.Linear(config.piece_width, config.vocab_size, bias=False)

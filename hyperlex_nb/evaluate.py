@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 import numpy as np, torch
 from .runs import progress, ratio_interval
+from .model import _parts
 from .tokenizer import encode
 
 # %% ../nbs/07_evaluate.ipynb #72c52b5e
@@ -38,14 +39,15 @@ def _surprise(model, ids, overlap=None, batch=16):
     context, device, end = model.config.max_position_embeddings, model.device, ids[0]
     overlap = context // 4 if overlap is None else overlap
     if not 0 <= overlap < context: raise ValueError(f'overlap must lie between 0 and {context - 1}, not {overlap}')
+    body, head = _parts(model, torch.tensor([ids[:2]], device=device))
     spans, bits = list(_windows(len(ids) - 1, context, overlap)), np.empty(len(ids) - 1)
     for at in range(0, len(spans), batch):
         part = spans[at:at + batch]
         x = torch.full((len(part), max(e - s for s, e, _ in part) + 1), end)
         for row, (s, e, _) in zip(x, part): row[:e - s + 1] = torch.tensor(ids[s:e + 1])
         x = x.to(device)
-        with torch.autocast(device.type, torch.bfloat16): hidden = model.model(input_ids=x[:, :-1], use_cache=False).last_hidden_state
-        for h, row, (s, e, c) in zip(hidden, x, part): bits[c:e] = _bits(model.lm_head(h[c - s:e - s].float()), row[c - s + 1:e - s + 1])
+        with torch.autocast(device.type, torch.bfloat16): hidden = body(input_ids=x[:, :-1], use_cache=False).last_hidden_state
+        for h, row, (s, e, c) in zip(hidden, x, part): bits[c:e] = _bits(head(h[c - s:e - s].float()), row[c - s + 1:e - s + 1])
     return bits
 
 def _bits(logits, target):

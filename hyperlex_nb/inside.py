@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from .runs import atomic, ratio_interval
 from .sources import encodable
 from .tokenizer import encode
+from .model import _parts
 from .core import HyperCore, _cut
 from .views import _visible, cuts
 
@@ -57,11 +58,6 @@ def _stopped(model, stack, out, x): # the output of the stack; (batch, n) ids
         yield state
 
 # %% ../nbs/07c_inside.ipynb #eab3892e
-def _plain(model, x):
-    "`ValueError` if the model does more than `lm_head` after its last state, as some that scale their logits do"
-    z, state = model(input_ids=x[:1, :2], use_cache=False).logits, model.model(input_ids=x[:1, :2], use_cache=False).last_hidden_state
-    if not torch.allclose(z, model.lm_head(state).to(z), atol=.02, rtol=.02): raise ValueError(f'{type(model).__name__} does more than lm_head after its last state: its bits cannot be read off here')
-
 def _facts(model, state, target, top, room=2**24): # (n, width), (n,)
     "(entropy, surprise) in bits, (n,) each, ids of the likeliest pieces and their chances, (n, top)"
     parts = []
@@ -129,7 +125,7 @@ def trace(model, # a HyperCore, or a causal model of transformers built as Llama
     x, target = row[:, :-1], row[0, 1:]
     model.eval()
     try:
-        _plain(model, x)
+        _parts(model, x)
         with _asked(stack, attention) as kept: model.model(input_ids=x, use_cache=False)
         facts = [_facts(model, s[0], target, top) for s in _stopped(model, stack, kept[0], x)]
     finally: model.train(was)
@@ -169,7 +165,8 @@ def entropy_by_position(model, tok, # a causal language model and its tokenizer
                         bins=8, # stretches of equal length
                         batch=8): # texts read at a time
     "Means over texts with 95% intervals, (bins, 3): `entropy` and `surprise` by stretch in bits a piece, `far`: bits saved by what lies further back than the stretch before; `change` of entropy from the first stretch to the last and `excess` of surprise over entropy, (3,); `texts` used. Shorter texts are left out; `ValueError` if under 3 are left"
-    stack, length = _stack(model), length or model.config.max_position_embeddings
+    _stack(model) # refuses other models
+    length = length or model.config.max_position_embeddings
     if length > model.config.max_position_embeddings or bins < 3 or length % bins: raise ValueError(f'length ({length}) must be a multiple of bins ({bins}, at least 3) and at most the context ({model.config.max_position_embeddings})')
     rows = [list(t) if not isinstance(t, str) else next(encode(tok, [t])) for t in texts]
     rows = [[tok.eos_token_id, *r[:length]] for r in rows if len(r) >= length]
@@ -181,7 +178,7 @@ def entropy_by_position(model, tok, # a causal language model and its tokenizer
         return np.stack([e, s]).reshape(2, len(part), -1).swapaxes(0, 1)
     model.eval()
     try:
-        _plain(model, x.to(model.device))
+        _parts(model, x.to(model.device))
         found = [(read(p, 0, length), np.concatenate([read(p, (b - 1)*w, (b + 1)*w)[..., w:] for b in range(2, bins)], -1)) for p in x.to(model.device).split(batch)]
     finally: model.train(was)
     whole, near = (np.concatenate(f).reshape(len(rows), 2, -1, w).mean(-1) for f in zip(*found)) # (texts, 2, stretches)
@@ -298,7 +295,7 @@ class Composed:
     others: list # the other words
     def __repr__(self):
         n, (l, low, high) = len(self.share) - 1, self.layer
-        return f"{'|'.join(self.pieces)} {f'composed at layer {l}' if l <= n else 'not composed'} [{low}, {high}], {n} layers; the word wins " + ', '.join(f'{v:.0%}' for v in self.share[:, 0]) + f'; shuffled at most ' + ', '.join(f'{v:.0%}' for v in self.luck) + f'; {self.contexts} contexts, {len(self.others)} other words'
+        return f"{'|'.join(self.pieces)} {f'composed at layer {l}' if l <= n else 'not composed'} [{low}, {high}], {n} layers; the word wins " + ', '.join(f'{v:.0%}' for v in self.share[:, 0]) + '; shuffled at most ' + ', '.join(f'{v:.0%}' for v in self.luck) + f'; {self.contexts} contexts, {len(self.others)} other words'
 
 def composed(model, tok, # a causal language model and its tokenizer
              word,

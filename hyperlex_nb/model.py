@@ -10,7 +10,7 @@ import inspect, json
 from dataclasses import dataclass
 from pathlib import Path
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 # %% ../nbs/05_model.ipynb #bbb0006c
 def baseline_config(vocab_size:int, # tokens in the vocabulary
@@ -77,6 +77,32 @@ def known(options, config): # a dict; the function or class that takes them
 def _llama(sizes, tok, row):
     config = baseline_config(len(tok), sizes.width, sizes.layers, sizes.context, tok.eos_token_id, tok.pad_token_id, **known(sizes.options, baseline_config))
     return config, build, cost(config, sizes.context)
+
+# %% ../nbs/05_model.ipynb #f16a5977
+@architecture('gpt2')
+def _gpt2(sizes, tok, row):
+    base = baseline_config(len(tok), sizes.width, sizes.layers, sizes.context, tok.eos_token_id, tok.pad_token_id, **known(sizes.options, baseline_config)) # its sizes, checked
+    config = GPT2Config(vocab_size=base.vocab_size, n_positions=sizes.context, n_embd=sizes.width, n_layer=sizes.layers, n_head=base.num_attention_heads, resid_pdrop=0., embd_pdrop=0., attn_pdrop=0.,
+                        bos_token_id=base.bos_token_id, eos_token_id=base.eos_token_id, pad_token_id=base.pad_token_id)
+    def new(config, seed=0):
+        with torch.random.fork_rng(devices=[]): torch.manual_seed(seed); return GPT2LMHeadModel(config)
+    d, v, n = sizes.width, config.vocab_size, sizes.layers
+    active = n*12*d*d + v*d
+    forward = 2*active + n*4*sizes.context*d
+    return config, new, Cost(active + n*13*d + 2*d + sizes.context*d, active, forward, 3*forward)
+
+# %% ../nbs/05_model.ipynb #7c7d2e68
+@torch.no_grad()
+def _parts(model, x): # a causal language model; (batch, n) ids to try it on
+    "(body, head) such that `head(body(x).last_hidden_state)` are its logits; `ValueError` where they are not"
+    model = model.get_base_model() if hasattr(model, 'get_base_model') else model
+    body, head, few = model.base_model, _head(model), x[:1, :2]
+    state = None if body is model or head is None else body(input_ids=few, use_cache=False).last_hidden_state
+    if state is None or not torch.allclose(model(input_ids=few, use_cache=False).logits.float(), head(state).float(), atol=.02, rtol=.02):
+        raise ValueError(f'{type(model).__name__} is no body with a head, or does more than its head after the last state: its bits cannot be taken apart')
+    return body, head
+
+def _head(model): return getattr(model, 'lm_head', None) or model.get_output_embeddings()
 
 # %% ../nbs/05_model.ipynb #97072b3f
 def _check_weights(path):

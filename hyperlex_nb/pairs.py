@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
 from .runs import progress
+from .model import _parts
 from .tokenizer import encode
 
 # %% ../nbs/07b_pairs.ipynb #8c337407
@@ -23,6 +24,7 @@ def sentence_bits(model, # a causal language model
     ids = [[tok.eos_token_id, *i, tok.eos_token_id] for i in encode(tok, sentences)]
     longest, context, device = max(map(len, ids), default=0) - 1, model.config.max_position_embeddings, model.device
     if longest > context: raise ValueError(f'a sentence has {longest} tokens, the model reads {context}: leave it out, or train with a longer context')
+    body, head = _parts(model, torch.tensor([[tok.eos_token_id]*2], device=device))
     bits, order = np.empty(len(ids)), sorted(range(len(ids)), key=lambda i: len(ids[i]))
     for at in progress(range(0, len(order), batch), desc='sentences'):
         part = order[at:at + batch]
@@ -30,8 +32,8 @@ def sentence_bits(model, # a causal language model
         for row, i in zip(x, part): row[:len(ids[i])] = torch.tensor(ids[i])
         keep = torch.arange(x.shape[1] - 1) < torch.tensor([len(ids[i]) - 1 for i in part])[:, None]
         x, keep = x.to(device), keep.to(device)
-        with torch.autocast(device.type, torch.bfloat16): hidden = model.model(input_ids=x[:, :-1], use_cache=False).last_hidden_state
-        z = model.lm_head(hidden[keep].float())
+        with torch.autocast(device.type, torch.bfloat16): hidden = body(input_ids=x[:, :-1], use_cache=False).last_hidden_state
+        z = head(hidden[keep].float())
         lost = torch.zeros(keep.shape, dtype=torch.float64, device=device)
         lost[keep] = (torch.logsumexp(z, 1) - z.gather(1, x[:, 1:][keep][:, None]).squeeze(1)).double()
         bits[part] = lost.sum(1).div(math.log(2)).cpu().numpy()

@@ -8,14 +8,13 @@ __all__ = ['pack', 'TrainConfig', 'design', 'train', 'main']
 # %% ../nbs/06_pretrain.ipynb #d7e7dc4c
 import contextlib, json, math, os, re, sys, time
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
 from itertools import tee
 from pathlib import Path
 import numpy as np, torch, torch.distributed as dist
 from .runs import _hash, _lock, _read_json, _watch_launcher, _write_json, atomic
 from .corpus import read
 from .tokenizer import encode, load_tokenizer
-from .model import _ARCHITECTURES, _check_weights, baseline_config, build
+from .model import _ARCHITECTURES, _check_weights, _head, baseline_config, build
 from . import boundaries, core, experts, factors, variants # they register their architectures
 
 # %% ../nbs/06_pretrain.ipynb #6a887a9a
@@ -178,11 +177,11 @@ class _Objective(torch.nn.Module):
         "(mean loss in nats a token, what the model wants added to it) on x: (batch, context + 1) token ids."
         extra = getattr(self.model, 'extra_loss', None)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.dtype == 'bf16'):
-            out = self.model.model(input_ids=x[:, :-1], use_cache=False)
+            out = self.model.base_model(input_ids=x[:, :-1], use_cache=False)
             more = extra(out, x) if extra else out.last_hidden_state.new_zeros(())
         hidden = out.last_hidden_state.flatten(0, 1)
         if self.dtype == 'bf16': hidden = hidden.to(torch.bfloat16)
-        return _HeadLoss.apply(hidden, self.model.lm_head.weight, x[:, 1:].flatten(), self.rows), more
+        return _HeadLoss.apply(hidden, _head(self.model).weight, x[:, 1:].flatten(), self.rows), more
 
 # %% ../nbs/06_pretrain.ipynb #c7db8d87
 def _rank(): return dist.get_rank() if dist.is_initialized() else 0
@@ -202,7 +201,7 @@ def _write(folder, stem, named, limit=5e9): # [(name, tensor)]; bytes in a file
     from safetensors.torch import save_file
     groups, size = [[]], 0
     for n, t in named:
-        if groups[-1] and size + (more := t.numel() * t.element_size()) > limit: groups.append([]); size = 0
+        if groups[-1] and size + t.numel() * t.element_size() > limit: groups.append([]); size = 0
         groups[-1].append((n, t)); size += t.numel() * t.element_size()
     files = [f'{stem}.safetensors' if len(groups) == 1 else f'{stem}-{i + 1:05}-of-{len(groups):05}.safetensors' for i in range(len(groups))]
     for file, group in zip(files, groups):

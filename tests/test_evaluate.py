@@ -2,6 +2,7 @@ import math
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from hyperlex_nb.evaluate import Bpb, _windows, bits_per_byte, compare, surprise
+from hyperlex_nb.pairs import sentence_bits
 from hyperlex_nb.runs import ratio_interval
 from hyperlex_nb.model import baseline_config, build
 from hyperlex_nb.tokenizer import load_tokenizer
@@ -34,6 +35,35 @@ def test_bits_equal_the_loss_of_transformers(tok, model):
     ids = torch.tensor([[tok.eos_token_id, *tok(text).input_ids, tok.eos_token_id]])
     with torch.no_grad(): want = torch.nn.functional.cross_entropy(model(input_ids=ids).logits[0, :-1], ids[0, 1:], reduction='none').numpy() / math.log(2)
     assert np.allclose(surprise(model, tok, text), want, atol=.05)
+
+
+def families():
+    from peft import LoraConfig, get_peft_model
+    from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, Qwen3Config, Qwen3ForCausalLM
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=1024, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=32)
+    yield GPT2LMHeadModel(GPT2Config(vocab_size=1024, n_embd=32, n_layer=1, n_head=2, n_positions=32))
+    yield GPTNeoXForCausalLM(GPTNeoXConfig(**sizes))
+    yield Qwen3ForCausalLM(Qwen3Config(**sizes, num_key_value_heads=1, head_dim=16))
+    adapted = get_peft_model(build(baseline_config(1024, 32, 1, 32)), LoraConfig(target_modules=['q_proj', 'v_proj'], r=2))
+    for n, p in adapted.named_parameters():
+        if 'lora_B' in n: torch.nn.init.normal_(p)
+    yield adapted
+
+
+def test_models_of_other_families_and_adapters_have_the_bits_that_their_logits_say(tok):
+    text = 'Мама мыла раму.'
+    ids = torch.tensor([[tok.eos_token_id, *tok(text).input_ids, tok.eos_token_id]])
+    for model in families():
+        with torch.no_grad(): want = torch.nn.functional.cross_entropy(model.eval()(input_ids=ids).logits[0, :-1], ids[0, 1:], reduction='none').numpy() / math.log(2)
+        assert np.allclose(surprise(model, tok, text), want, atol=.08), type(model)
+        assert sentence_bits(model, tok, [text])[0] == pytest.approx(want.sum(), rel=.01)
+
+
+def test_a_model_that_squashes_its_logits_is_refused_not_mismeasured(tok):
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+    model = Gemma2ForCausalLM(Gemma2Config(vocab_size=1024, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2, head_dim=16, final_logit_softcapping=.01)).eval()
+    with pytest.raises(ValueError, match='more than its head'): surprise(model, tok, 'Мама мыла раму.')
 
 
 def test_context_helps_and_batching_does_not_matter(tok, model):

@@ -163,10 +163,10 @@ def test_refusals(models, toks):
     with pytest.raises(ValueError, match='GPT2LMHeadModel has no'): trace(GPT2LMHeadModel(GPT2Config(vocab_size=420, n_embd=32, n_layer=1, n_head=1, n_positions=64)), tok, TEXT)
     scaled = GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=8., initializer_range=.3)).eval()
     for look in lambda: trace(scaled, tok, TEXT), lambda: entropy_by_position(scaled, tok, [TEXT]*4, length=15, bins=3):
-        with pytest.raises(ValueError, match='more than lm_head'): look()
+        with pytest.raises(ValueError, match='more than its head'): look()
     broken = copy.deepcopy(m)
     broken.model.layers[1].mlp.down_proj.weight.data[0, 0] = float('nan')
-    with pytest.raises(ValueError, match='no finite bits|more than lm_head'): trace(broken, tok, TEXT)
+    with pytest.raises(ValueError, match='no finite bits|more than its head'): trace(broken, tok, TEXT)
     wide = build(baseline_config(420, 32, 4, 2**14))
     with pytest.raises(ValueError, match='attention=False'): trace(wide, tok, 'слово '*1500)
 

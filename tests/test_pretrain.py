@@ -141,3 +141,15 @@ def test_entry_refuses_unknown_settings(tmp_path):
 def test_optimizer_that_is_not_installed(cfg, monkeypatch):
     monkeypatch.setitem(sys.modules, 'bitsandbytes.optim', None)
     with pytest.raises(ImportError, match=r'hyperlex\[gpu\]'): train(replace(cfg, optimizer='adamw8bit'))
+
+
+# ---- another architecture
+
+def test_gpt2_trains_by_the_same_trainer_and_loads_as_stock(cfg, material):
+    from transformers import AutoModelForCausalLM, GPT2LMHeadModel
+    r = train(replace(cfg, architecture='gpt2', lr=1e-3, embed_lr=1e-3))
+    model = AutoModelForCausalLM.from_pretrained(cfg.out + '/model')
+    assert type(model) is GPT2LMHeadModel and r['params'] == model.num_parameters() and r['log'][-1][1] < r['log'][0][1]
+    x = _Blocks(material/'packed', 32, seed=0).batch(0, 2)
+    ours = _Objective(model, 'fp32')(x)[0].item()
+    assert ours == pytest.approx(model(input_ids=x[:, :-1]).logits.flatten(0, 1).log_softmax(-1).gather(1, x[:, 1:].reshape(-1, 1)).mean().neg().item(), rel=1e-5)
