@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from .runs import _hash, _read_json, atomic
 from .corpus import read
 from .tokenizer import encode, load_tokenizer
+from .model import _parts
 from .evaluate import _windows
 
 # %% ../nbs/07g_heads.ipynb #d69f8baf
@@ -107,11 +108,12 @@ def pack_coded(corpus, tokenizer, coder, out, split='train'): # folders; a `Scen
 def two_bits(model, tok, coder, texts): # a model trained on coded rows
     "{'words', 'switch', 'codes': bits; 'scenes', 'bytes': how many} over texts, each read from its beginning; `switch` says that a code comes, `codes` which"
     first, context, out = len(tok) - coder.codes, model.config.max_position_embeddings, dict(words=0., switch=0., codes=0., scenes=0, bytes=0)
+    body, head = _parts(model, torch.tensor([[tok.eos_token_id]*2], device=model.device))
     for t in texts:
         ids = torch.tensor([tok.eos_token_id, *coded(tok, coder, t), tok.eos_token_id], device=model.device)
         for s, e, c in _windows(len(ids) - 1, context, context//4):
-            with torch.autocast(model.device.type, torch.bfloat16): hidden = model.model(input_ids=ids[None, s:e], use_cache=False).last_hidden_state[0, c - s:]
-            z, to = model.lm_head(hidden.float()), ids[c + 1:e + 1]
+            with torch.autocast(model.device.type, torch.bfloat16): hidden = body(input_ids=ids[None, s:e], use_cache=False).last_hidden_state[0, c - s:]
+            z, to = head(hidden.float()), ids[c + 1:e + 1]
             code, every, ours = to >= first, z.logsumexp(1), z[:, first:].logsumexp(1)
             lost = z.gather(1, to[:, None]).squeeze(1)
             for name, x in dict(words=(every - lost)[~code], switch=(every - ours)[code], codes=(ours - lost)[code]).items(): out[name] += float(x.sum())/np.log(2)
