@@ -118,7 +118,7 @@ def _tokenize(a):
 
 # %% ../nbs/20_cli.ipynb #45a73ada
 _PLANS = dict(model='what a model is made of, and whether it fits', train='what a training takes and gives', corpus='how much text, or how much of a topic',
-              equivalence='which ordinary model a hyperlexic one equals', route='one terabyte of hyperphrases', choose='pretrain, adapt or look it up')
+              equivalence='which ordinary model a hyperlexic one equals', dry='the very training, built on no device: memory of each card, layout, time', route='one terabyte of hyperphrases', choose='pretrain, adapt or look it up')
 
 def _number(text):
     "'8' -> 8, '0.5' -> 0.5; what else there is, such as 70B, is left to the planner"
@@ -147,8 +147,8 @@ def _plan(a):
     kind, rest = (a.words or [''])[0], a.words[1:]
     if kind in ('-h', '--help'): return print('hyperlex plan KIND [--help] [--PARAMETER X ...] [--json]\n' + '\n'.join(f'  {k:12s} {v}' for k, v in _PLANS.items()))
     if kind not in _PLANS: raise ValueError('plan what? one of ' + '; '.join(f'{k}: {v}' for k, v in _PLANS.items()))
-    from hyperlex_nb import planner
-    call = getattr(planner, f'plan_{kind}')
+    from importlib import import_module
+    call = getattr(import_module('hyperlex_nb.dryrun' if kind == 'dry' else 'hyperlex_nb.planner'), f'plan_{kind}')
     rest = re.sub(r'\0(?=-[\d.]|-(?:inf|nan))', '=', '\0'.join(rest)).split('\0') if rest else [] # '--N -1' is a number below the range, not an option
     given = vars(_plan_parser(kind, call).parse_args(rest))
     as_json = given.pop('json')

@@ -70,15 +70,19 @@ def test_tokenize_says_in_one_line_what_is_wrong(material, tmp_path, capsys, nam
     assert message in err and len(err.strip().splitlines()) == 1
 
 
-PLANS = [('model', ['--N', '70B', '--tensor', '8', '--no-checkpointing'], dict(N='70B', tensor=8, checkpointing=False)), ('train', ['--N', '7e10', '--D', '1400e9', '--law', 'besiroglu', '--mfu', '0.35..0.45'], dict(N='70B', D='1.4T', law='besiroglu', mfu='0.35..0.45')),
+PLANS = [('dry', ['--N', '7B', '--gpus', '64', '--architecture', 'core', '--tokens', '1e10'], dict(N='7B', gpus=64, architecture='core', tokens=1e10)), ('model', ['--N', '70B', '--tensor', '8', '--no-checkpointing'], dict(N='70B', tensor=8, checkpointing=False)), ('train', ['--N', '7e10', '--D', '1400e9', '--law', 'besiroglu', '--mfu', '0.35..0.45'], dict(N='70B', D='1.4T', law='besiroglu', mfu='0.35..0.45')),
          ('train', ['--C=5.76e23', '--law=hoffmann', '--gpus', '16384'], dict(C=5.76e23, law='hoffmann', gpus=16_384)), ('corpus', [], {}), ('corpus', ['--pages', '100M', '--tokenizer', 'cl100k'], dict(pages=1e8, tokenizer='cl100k')),
          ('equivalence', ['--N', '30B,70B', '--multiplier', '2.2[1.9,2.6]', '--law', 'besiroglu'], dict(N=['30B', '70B'], multiplier='2.2[1.9,2.6]', law='besiroglu')), ('equivalence', ['--N', '70e9', '--compression', '2', '--bits-ratio', '.8', '--law', 'besiroglu'], dict(N='70B', compression=2, bits_ratio=.8, law='besiroglu')),
          ('route', ['--token-bytes', '4[3,5]', '--h100', '512'], dict(token_bytes='4[3,5]', h100=512)), ('choose', ['--goal', 'facts,style', '--D', '50M', '--private', '--no-sources', '--budget', '1e3'], dict(goal='facts,style', D=5e7, private=True, budget=1000))]
 
+def plan(kind):
+    from hyperlex_nb import dryrun, planner
+    return getattr(dryrun if kind == 'dry' else planner, f'plan_{kind}')
+
+
 @pytest.mark.parametrize('kind, args, given', PLANS, ids=[' '.join([k, *a[:2]]) for k, a, _ in PLANS])
 def test_a_plan_is_one_json_object_or_a_table(kind, args, given, capsys):
-    from hyperlex_nb import planner
-    sheet = getattr(planner, f'plan_{kind}')(**given)
+    sheet = plan(kind)(**given)
     assert main(['plan', kind, *args, '--json']) == 0
     out = capsys.readouterr()
     results = json.loads(json.dumps(sheet.as_dict()['results']))
@@ -114,7 +118,7 @@ def test_names_that_look_like_numbers_are_names(topic, capsys, monkeypatch):
     (['model', '--N', '-1'], 'N=-1: expected a number from 1e+06'), (['model', '--N=-1'], 'N=-1: expected'), (['train', '--D', '-1.4e12', '--law', 'hoffmann'], 'D=-1400000000000.0: expected'), (['train', '--N', '70B', '--D', 'nan', '--law', 'hoffmann'], 'D=nan: expected'), (['train', '--C', '-inf', '--law', 'hoffmann'], 'C=-inf: expected'),
     (['train', '--N', '70', '--D', '1.4T', '--law', 'hoffmann'], 'N=70: expected'), (['train', '--N', 'сто', '--law', 'hoffmann'], "N='сто': expected"), (['model', '--N', ''], "N='': expected"), (['model', '--N', '1e30'], 'N=1e+30: expected'), (['model', '--N', '70B', '--gpu', 'TPU'], "gpu='TPU': expected one of A100"), (['model', '--N', '70B', '--tensor', '3'], 'tensor=3: expected a divisor'),
     (['model', '--size', '7B'], 'unrecognized arguments: --size 7B; `hyperlex plan model --help`'), (['model', '70B'], 'unrecognized arguments: 70B'), (['model', '--N'], 'argument --N: expected one argument'), (['train', '--gp', '8', '--N', '8B'], 'unrecognized arguments: --gp'), (['choose', '--goal', 'facts'], 'required: --D'),
-    (['corpus', '--topic', 'nowhere'], 'nowhere'), (['corpus', '--pages', '1', '--books', '1'], 'expected at most one'), (['equivalence', '--N', '70B', '--seed', 'x', '--law', 'hoffmann'], "seed='x'"), ([], 'equivalence: which ordinary model'), (['Model'], 'plan what? one of model: '), (['--json'], 'plan')])
+    (['corpus', '--topic', 'nowhere'], 'nowhere'), (['corpus', '--pages', '1', '--books', '1'], 'expected at most one'), (['equivalence', '--N', '70B', '--seed', 'x', '--law', 'hoffmann'], "seed='x'"), ([], 'equivalence: which ordinary model'), (['Model'], 'plan what? one of model: '), (['--json'], 'plan'), (['dry', '--N', '70B', '--gpu', 'A100', '--gpus', '16'], 'does not fit on 16 A100 of 80 GB')])
 def test_a_wrong_plan_is_one_line_and_status_2(args, message, capsys):
     assert main(['plan', *args]) == 2
     out = capsys.readouterr()
@@ -127,14 +131,13 @@ def test_no_kind_of_plan_lists_them_all_and_imports_nothing_heavy():
     assert out.stdout.strip() == '2 []' and all(k in out.stderr for k in ('model', 'train', 'corpus', 'equivalence', 'route', 'choose'))
 
 
-@pytest.mark.parametrize('kind', ['model', 'train', 'corpus', 'equivalence', 'route', 'choose'])
+@pytest.mark.parametrize('kind', ['model', 'train', 'corpus', 'equivalence', 'dry', 'route', 'choose'])
 def test_the_help_of_a_plan_is_the_comments_of_its_call(kind, capsys, monkeypatch):
     from inspect import signature
     from fastcore.docments import docments
-    from hyperlex_nb import planner
     monkeypatch.setenv('COLUMNS', '2000')
     with pytest.raises(SystemExit) as e: main(['plan', kind, '--help'])
-    text, call = capsys.readouterr().out, getattr(planner, f'plan_{kind}')
+    text, call = capsys.readouterr().out, plan(kind)
     said = docments(call)
     for name in signature(call).parameters: assert f"--{name.replace('_', '-')}" in text and said[name] and said[name] in text, name
     assert e.value.code == 0 and '--json' in text and call.__doc__.split(': a `Sheet`')[0] in text
