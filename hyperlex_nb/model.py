@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from .runs import Run
 
 # %% ../nbs/05_model.ipynb #bbb0006c
 def baseline_config(vocab_size:int, # tokens in the vocabulary
@@ -90,6 +91,18 @@ def _gpt2(sizes, tok, row):
     active = n*12*d*d + v*d
     forward = 2*active + n*4*sizes.context*d
     return config, new, Cost(active + n*13*d + 2*d + sizes.context*d, active, forward, 3*forward)
+
+# %% ../nbs/05_model.ipynb #1e424989
+def _worth(*arms): # as the experiment `architecture` calls them
+    "Print what the reference run of the experiment `multiplier` says of them"
+    found = next((r.metrics for r in Run.all() if r.id == 'reference/cpu-multiplier'), {})
+    rows = [(a, float(k.split('/')[3])) for a in arms for k in found if k.startswith(f'multiplier/flops/{a}/')]
+    if not rows: print('no reference run here; `hyperlex run` makes one from the experiments sweep, architecture and multiplier')
+    for a, b in rows:
+        said = ', '.join('{value:.2f} [{low:.2f}, {high:.2f}] times the {u}{more}'.format(**m, u=u, more='' if m['inside'] else ' *') for u in ('flops', 'seconds') if (m := found.get(f'multiplier/{u}/{a}/{b:.3g}')))
+        bits = found[f'bpb/{a}/{b:.3g}']
+        print(f"{a}, {b:.3g} FLOP: {bits['value']:.4f} bits a byte with {bits['weights']/1e6:.2f} million weights ({bits['n']} seeds); a tuned Llama pays {said}")
+    if any(not found[f'multiplier/flops/{a}/{b:.3g}']['inside'] for a, b in rows): print('* beyond the points of the Llama, by its curve')
 
 # %% ../nbs/05_model.ipynb #7c7d2e68
 @torch.no_grad()

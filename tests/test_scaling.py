@@ -13,7 +13,7 @@ REFERENCE = ROOT/'runs'/'reference'
 
 def test_the_committed_equivalence_is_made_again(tmp_path):
     folders = ','.join(str(p) for p in sorted(REFERENCE.glob('cpu-segmentation-[bf]*')))
-    run = execute(ROOT/'nbs'/'experiments'/'equivalence.ipynb', dict(draws=20, segmentation=folders, scaling=str(REFERENCE/'cpu-scaling')), runs_dir=tmp_path, name='again')
+    run = execute(ROOT/'nbs'/'experiments'/'equivalence.ipynb', dict(draws=20, segmentation=folders, scaling=str(REFERENCE/'cpu-scaling'), architecture=str(REFERENCE/'cpu-multiplier')), runs_dir=tmp_path, name='again')
     assert run.status == 'finished'
     was, now = (json.loads((p/'metrics.json').read_text(encoding='utf-8')) for p in (REFERENCE/'cpu-equivalence', tmp_path/'again'))
     assert set(was) - set(now) <= {'multiplier_if_bits_keep/flops', 'multiplier_if_bits_keep/bytes'} # of few draws one may have no end
