@@ -6,14 +6,14 @@
 __all__ = ['BoundaryConfig', 'boundary_config', 'BoundaryLM', 'boundary_cost', 'boundaries', 'agreement']
 
 # %% ../nbs/05d_boundaries.ipynb #cd2376e7
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import numpy as np, torch
 from fastcore.basics import patch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, LlamaModel, PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import CausalLMOutput, ModelOutput
-from .core import _normal
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaModel, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import ModelOutput
+from .core import _Hierarchical, _normal
 from .model import Cost, architecture, baseline_config, cost, known
 from .runs import ratio_interval
 from .tokenizer import encode
@@ -23,7 +23,7 @@ _RULES = 'learned', 'every', 'spaces'
 
 class BoundaryConfig(PreTrainedConfig):
     "Sizes of a `BoundaryLM`; `ValueError` names one that cannot be built"
-    model_type = 'hyperlex-boundaries'
+    model_type, attribute_map = 'hyperlex-boundaries', dict(num_hidden_layers='layers')
     def __init__(self, vocab_size=512, # pieces
                  width=96, layers=3, # of the large transformer
                  context=1024, # the longest row, in pieces
@@ -155,27 +155,10 @@ def forward(self:_BoundaryModel, input_ids, attention_mask=None, **_):
     return _Output(y, p, b)
 
 # %% ../nbs/05d_boundaries.ipynb #7d48f67f
-class BoundaryLM(PreTrainedModel, GenerationMixin):
+class BoundaryLM(_Hierarchical):
     "A causal language model that learns where its large steps begin (H-Net, 2507.07955); saved, loaded and run as any of `transformers`, without a cache"
-    config_class, base_model_prefix, _no_split_modules, supports_gradient_checkpointing = BoundaryConfig, 'model', ['LlamaDecoderLayer'], True
-    def __init__(self, config):
-        super().__init__(config)
-        self.model, self.lm_head = _BoundaryModel(config), nn.Linear(config.piece_width, config.vocab_size, bias=False)
-        self.post_init()
-    def _init_weights(self, module): _normal(module)
-    @classmethod
-    def _supports_default_dynamic_cache(cls): return False
+    config_class, _body = BoundaryConfig, _BoundaryModel
     def prepare_inputs_for_generation(self, input_ids, attention_mask=None, **_): return dict(input_ids=input_ids, attention_mask=attention_mask)
-    @classmethod
-    def build(cls, config, # a `BoundaryConfig`
-              seed=0): # of the weights
-        "A new model with weights drawn from `seed`; residual projections of the large transformer are scaled as in `hyperlex_nb.model.build`"
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = cls(config)
-            for name, p in model.model.body.named_parameters():
-                if name.endswith(('o_proj.weight', 'down_proj.weight')): p.data.mul_((2*config.layers)**-.5)
-        return model
     def extra_loss(self, out, x): # what `model` returned; (batch, n + 1) ids
         "The weighted ratio loss, a scalar; 0 if the boundaries are given"
         if self.config.rule != 'learned': return out.last_hidden_state.new_zeros(())
@@ -186,8 +169,7 @@ class BoundaryLM(PreTrainedModel, GenerationMixin):
                 attention_mask=None, # (batch, n), 0 where there is no text; None: wherever the id is the pad's
                 labels=None, **_): # (batch, n) ids, -100 where they don't count
         "`logits` (batch, n, vocabulary) and, given labels, the mean `loss` in nats a piece"
-        z = self.lm_head(self.model(input_ids, attention_mask).last_hidden_state)
-        return CausalLMOutput(loss=None if labels is None else F.cross_entropy(z[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten()), logits=z)
+        return self._said(self.model(input_ids, attention_mask), labels)
 
 AutoConfig.register(BoundaryConfig.model_type, BoundaryConfig, exist_ok=True)
 AutoModelForCausalLM.register(BoundaryConfig, BoundaryLM, exist_ok=True)

@@ -13,12 +13,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, GenerationMixin, LlamaModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from .chunks import chunk_ends
-from .model import Cost, architecture, baseline_config, cost, known
+from .model import Cost, architecture, baseline_config, build, cost, known
 
 # %% ../nbs/05b_core.ipynb #3fea3418
 class CoreConfig(PreTrainedConfig):
     "Sizes of a `HyperCore`; `ValueError` names one that cannot be built"
-    model_type = 'hyperlex-core'
+    model_type, attribute_map = 'hyperlex-core', dict(num_hidden_layers='layers')
     def __init__(self, vocab_size=2048, # pieces
                  width=96, layers=3, # of the large transformer
                  context=1024, # the longest row, in pieces
@@ -146,9 +146,9 @@ def forward(self:_CoreModel, input_ids, attention_mask=None, past_key_values=Non
     return BaseModelOutputWithPast(last_hidden_state=self.write(said.gather(1, at[..., None].expand(-1, -1, said.shape[-1])), ids, last, h), past_key_values=cache, hidden_states=(states,))
 
 # %% ../nbs/05b_core.ipynb #fb26787a
-class HyperCore(PreTrainedModel, GenerationMixin):
-    "A causal language model over pieces that takes one large step a chunk; saved, loaded and run as any of `transformers`"
-    config_class, base_model_prefix, _body, _no_split_modules, supports_gradient_checkpointing = CoreConfig, 'model', _CoreModel, ['LlamaDecoderLayer'], True
+class _Hierarchical(PreTrainedModel, GenerationMixin):
+    "A model over pieces, `_body`, whose `body` is the large transformer, and a head"
+    base_model_prefix, _no_split_modules, supports_gradient_checkpointing = 'model', ['LlamaDecoderLayer'], True
     def __init__(self, config):
         super().__init__(config)
         self.model, self.lm_head = self._body(config), nn.Linear(config.piece_width, config.vocab_size, bias=False)
@@ -156,27 +156,28 @@ class HyperCore(PreTrainedModel, GenerationMixin):
     def _init_weights(self, module): _normal(module)
     @classmethod
     def _supports_default_dynamic_cache(cls): return False
-    def prepare_inputs_for_generation(self, input_ids, past_key_values=None, attention_mask=None, use_cache=True, **_):
-        return dict(input_ids=input_ids, past_key_values=past_key_values, attention_mask=attention_mask, use_cache=use_cache)
     @classmethod
-    def build(cls, config, # a `CoreConfig`
+    def build(cls, config, # of this class of models
               seed=0): # of the weights
         "A new model with weights drawn from `seed`; residual projections of the large transformer are scaled as in `hyperlex_nb.model.build`"
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = cls(config)
-            for name, p in model.model.body.named_parameters():
-                if name.endswith(('o_proj.weight', 'down_proj.weight')): p.data.mul_((2*config.layers)**-.5)
-        return model
+        return build(config, seed, cls)
+    def _said(self, out, labels, **more): # what `model` returned
+        z = self.lm_head(out.last_hidden_state)
+        return CausalLMOutputWithPast(loss=None if labels is None else nn.functional.cross_entropy(z[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten()), logits=z, **more)
+
+# %% ../nbs/05b_core.ipynb #4840fed2
+class HyperCore(_Hierarchical):
+    "A causal language model over pieces that takes one large step a chunk; saved, loaded and run as any of `transformers`"
+    config_class, _body = CoreConfig, _CoreModel
+    def prepare_inputs_for_generation(self, input_ids, past_key_values=None, attention_mask=None, use_cache=True, **_):
+        return dict(input_ids=input_ids, past_key_values=past_key_values, attention_mask=attention_mask, use_cache=use_cache)
     def forward(self, input_ids, # (batch, n) ids
                 attention_mask=None, # (batch, n), 0 where there is no text; None: wherever the id is the pad's
                 labels=None, # (batch, n) ids, -100 where they don't count
                 past_key_values=None, use_cache=None, **_):
         "`logits` (batch, n, vocabulary) and, given labels, the mean `loss` in nats a piece"
         out = self.model(input_ids, attention_mask, past_key_values, use_cache)
-        z = self.lm_head(out.last_hidden_state)
-        loss = None if labels is None else nn.functional.cross_entropy(z[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten())
-        return CausalLMOutputWithPast(loss=loss, logits=z, past_key_values=out.past_key_values)
+        return self._said(out, labels, past_key_values=out.past_key_values)
 
 AutoConfig.register(CoreConfig.model_type, CoreConfig, exist_ok=True)
 AutoModelForCausalLM.register(CoreConfig, HyperCore, exist_ok=True)

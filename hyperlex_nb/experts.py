@@ -14,7 +14,7 @@ from torch import nn
 from transformers import MixtralConfig, MixtralForCausalLM
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 from .forms import FormTable, words
-from .model import Cost, architecture, baseline_config, cost, known
+from .model import Cost, architecture, baseline_config, build, cost, known
 from .tokenizer import encode
 
 # %% ../nbs/05e_experts.ipynb #0e9a5f9a
@@ -47,11 +47,7 @@ def balanced(model): # a `MixtralForCausalLM`
 def build_experts(config, # made by `expert_config`
                   seed=0): # of the weights
     "A new model with weights drawn from `seed`, made ready by `balanced`; residual projections are scaled as in `hyperlex_nb.model.build`"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = MixtralForCausalLM(config)
-        for name, p in model.named_parameters():
-            if name.endswith(('o_proj.weight', 'experts.down_proj')): p.data.mul_((2*config.num_hidden_layers)**-.5)
+    model = build(config, seed, MixtralForCausalLM)
     if not torch.cuda.is_available(): model.set_experts_implementation('eager') # the fastest on a CPU, see below
     return balanced(model)
 

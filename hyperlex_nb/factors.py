@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from .forms import _morph, words
 from .chunks import chunk_ends
-from .model import architecture, known
+from .model import architecture
 from .core import CoreConfig, HyperCore, _CoreModel, _core, _cut
 
 # %% ../nbs/05f_factors.ipynb #1a95fde8
@@ -70,6 +70,7 @@ class _FactorModel(_CoreModel):
         lemma, form = self.per_chunk(inside, last, h, chunk, n)
         return super().read(ids, inside, place, last, h, chunk, n) + self.embed_lemma(lemma) + self.embed_form(form)
 
+# %% ../nbs/05f_factors.ipynb #ef9b3209
 class FactorCore(HyperCore):
     "`HyperCore` with a dictionary of lemmas and forms; runs, saves and generates as it"
     config_class, _body = FactorConfig, _FactorModel
@@ -90,6 +91,7 @@ class FactorCore(HyperCore):
 AutoConfig.register(FactorConfig.model_type, FactorConfig, exist_ok=True)
 AutoModelForCausalLM.register(FactorConfig, FactorCore, exist_ok=True)
 
+# %% ../nbs/05f_factors.ipynb #74314f04
 @architecture('factors')
 def _factors(sizes, tok, row):
     share = sizes.options.get('share', .1)

@@ -297,6 +297,23 @@ class Composed:
         n, (l, low, high) = len(self.share) - 1, self.layer
         return f"{'|'.join(self.pieces)} {f'composed at layer {l}' if l <= n else 'not composed'} [{low}, {high}], {n} layers; the word wins " + ', '.join(f'{v:.0%}' for v in self.share[:, 0]) + '; shuffled at most ' + ', '.join(f'{v:.0%}' for v in self.luck) + f'; {self.contexts} contexts, {len(self.others)} other words'
 
+# %% ../nbs/07c_inside.ipynb #7982cef1
+def _rivals(model, tok, word, contexts, others, share):
+    "(pieces of the word; {word or other: its ids after each context}); `ValueError` if there are too few"
+    before = sorted({t[:m.start()] for t in encodable(contexts) if (m := re.search(rf'(?<!\w){re.escape(word)}(?!\w)', t))})
+    if len(before) < 4: raise ValueError(f'{word!r} stands in {len(before)} different contexts, at least 4 are needed')
+    found = cuts(tok, before[-1] + word)
+    ids = [i for (_, i), end in zip(found, np.cumsum([len(p) for p, _ in found])) if end > len(before[-1])]
+    if not 1 <= share < len(ids): raise ValueError(f'{word!r} has {len(ids)} pieces: ' + ('there is nothing to put together' if len(ids) == 1 else f'share must lie between 1 and {len(ids) - 1}'))
+    cut = {w: [next(encode(tok, [b + w])) for b in before] for w in dict.fromkeys([word, *others])}
+    rows = {w: r for w, r in cut.items() if all(a[-share:] == ids[-share:] for a in r)}
+    if word not in rows: raise ValueError(f'{word!r} is cut in different ways in these contexts: keep those in which a space stands before it')
+    if len(rows) < 5: raise ValueError(f'{len(rows) - 1} of the other words end with {"|".join(_name(tok, i) for i in ids[-share:])} as {word!r} does, at least 4 are needed')
+    longest = max(len(a) for r in rows.values() for a in r) + 1
+    if longest > model.config.max_position_embeddings: raise ValueError(f'a context has {longest} pieces, the model reads {model.config.max_position_embeddings}: shorten it')
+    return ids, rows
+
+# %% ../nbs/07c_inside.ipynb #5d0b8af0
 def composed(model, tok, # a causal language model and its tokenizer
              word,
              contexts, # strings in which it stands; what comes before it is read
@@ -304,20 +321,8 @@ def composed(model, tok, # a causal language model and its tokenizer
              share=1, # pieces at the end that they must have in common with it
              draws=400, seed=0): # of the bootstrap and of the shuffles
     "`Composed` of that word; `ValueError` if its pieces are too few, or the contexts, or the other words (4 of each are needed)"
-    rng, before = np.random.default_rng(seed), sorted({t[:m.start()] for t in encodable(contexts) if (m := re.search(rf'(?<!\w){re.escape(word)}(?!\w)', t))})
-    if len(before) < 4: raise ValueError(f'{word!r} stands in {len(before)} different contexts, at least 4 are needed')
-    cut = lambda words: [next(encode(tok, [b + w])) for b in before for w in words]
-    mine = cut([word])
-    found = cuts(tok, before[-1] + word)
-    ids = [i for (_, i), end in zip(found, np.cumsum([len(p) for p, _ in found])) if end > len(before[-1])]
-    if not 1 <= share < len(ids): raise ValueError(f'{word!r} has {len(ids)} pieces: ' + ('there is nothing to put together' if len(ids) == 1 else f'share must lie between 1 and {len(ids) - 1}'))
-    rows = {w: cut([w]) for w in dict.fromkeys(others) if w != word}
-    rows = {word: mine} | {w: r for w, r in rows.items() if all(a[-share:] == ids[-share:] for a in r)}
-    if any(a[-share:] != ids[-share:] for a in mine): raise ValueError(f'{word!r} is cut in different ways in these contexts: keep those in which a space stands before it')
-    n, m = len(before), len(rows)
-    if m < 5: raise ValueError(f'{m - 1} of the other words end with {"|".join(_name(tok, i) for i in ids[-share:])} as {word!r} does, at least 4 are needed')
-    longest = max(len(a) for r in rows.values() for a in r) + 1
-    if longest > model.config.max_position_embeddings: raise ValueError(f'a context has {longest} pieces, the model reads {model.config.max_position_embeddings}: shorten it')
+    ids, rows = _rivals(model, tok, word, contexts, others, share)
+    n, m, rng = len(rows[word]), len(rows), np.random.default_rng(seed)
     states = _last_states(model, [[tok.eos_token_id, *rows[w][c]] for c in range(n) for w in rows])
     cosines = [_cosines(s.reshape(n, m, -1)) for s in states]
     won = [_wins(c, np.zeros(n, int)) for c in cosines]

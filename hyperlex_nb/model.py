@@ -30,14 +30,15 @@ def baseline_config(vocab_size:int, # tokens in the vocabulary
                        bos_token_id=eos, eos_token_id=eos, pad_token_id=pad, initializer_range=.02)
 
 # %% ../nbs/05_model.ipynb #10108dbe
-def build(config, # a `LlamaConfig`
-          seed:int=0): # of the initial weights
+def build(config, # a `LlamaConfig`, or the configuration of another `kind`
+          seed:int=0, # of the initial weights
+          kind=LlamaForCausalLM): # a class of models whose blocks name their weights as Llama does
     "A new model with weights drawn from `seed`; residual projections are scaled by 1/sqrt(2 layers) (GPT-2, section 2.3)."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
+        model = kind(config)
         for name, p in model.named_parameters():
-            if name.endswith(('o_proj.weight', 'down_proj.weight')): p.data.mul_((2 * config.num_hidden_layers) ** -.5)
+            if name.endswith(('o_proj.weight', 'down_proj.weight', 'experts.down_proj')): p.data.mul_((2 * config.num_hidden_layers) ** -.5)
     return model
 
 # %% ../nbs/05_model.ipynb #e04d39f8

@@ -14,7 +14,7 @@ import numpy as np, torch, torch.distributed as dist
 from .runs import _hash, _lock, _read_json, _watch_launcher, _write_json, atomic
 from .corpus import read
 from .tokenizer import encode, load_tokenizer
-from .model import _ARCHITECTURES, _check_weights, _head, baseline_config, build
+from .model import _ARCHITECTURES, _check_weights, _head
 from . import boundaries, core, experts, factors, variants # they register their architectures
 
 # %% ../nbs/06_pretrain.ipynb #6a887a9a
@@ -22,9 +22,10 @@ def pack(corpus, # a corpus folder
          tokenizer, # a tokenizer folder
          out, # folder to write: `tokens.bin`, `manifest.json`
          split='train', # which side
-         change=None): # a function from texts to texts, applied to the stream; its `repr` tells one from another
+         change=None, # a function from texts to texts, applied to the stream; its `repr` tells one from another
+         ids=None): # a function from (tokenizer, texts) to the ids of each, instead of `hyperlex_nb.tokenizer.encode`; its `repr` tells, too
     "Write the documents as one row of token ids, each ended by `<|endoftext|>`; returns the manifest. Kept if the inputs are the same."
-    key = dict(corpus=_hash(corpus), tokenizer=_hash(tokenizer), split=split, **({'change': repr(change)} if change else {}))
+    key = dict(corpus=_hash(corpus), tokenizer=_hash(tokenizer), split=split, **{k: repr(f) for k, f in dict(change=change, ids=ids).items() if f})
     old = _read_json(Path(out)/'manifest.json')
     if old.get('key') == key and (Path(out)/'tokens.bin').exists(): return old
     tok, n_tokens, n_bytes, n_docs = load_tokenizer(tokenizer), 0, 0, 0
@@ -34,9 +35,9 @@ def pack(corpus, # a corpus folder
         with open(tmp/'tokens.bin', 'wb') as f:
             texts = (d['text'] for d in read(corpus, split))
             texts, copy = tee(change(texts) if change else texts)
-            for text, ids in zip(copy, encode(tok, texts)):
-                f.write(np.array([*ids, tok.eos_token_id], dtype).tobytes())
-                n_tokens += len(ids) + 1; n_bytes += len(text.encode()); n_docs += 1
+            for text, row in zip(copy, (ids or encode)(tok, texts)):
+                f.write(np.array([*row, tok.eos_token_id], dtype).tobytes())
+                n_tokens += len(row) + 1; n_bytes += len(text.encode()); n_docs += 1
         if not n_tokens: raise ValueError(f'split {split!r} of {Path(corpus).name} has no text to pack')
         manifest = dict(key=key, dtype=dtype, tokens=n_tokens, bytes=n_bytes, documents=n_docs, vocab_size=len(tok), eos=tok.eos_token_id)
         (tmp/'manifest.json').write_text(json.dumps(manifest), encoding='utf-8')
@@ -76,21 +77,25 @@ class TrainConfig:
     init: str = '' # a model folder that the weights start from, instead of the seed
     freeze: str = '' # a regular expression; weights in whose names it is found stay as they are
 
-    def __post_init__(self):
-        for name in 'width layers context batch micro steps lr embed_lr muon_lr clip log_every'.split():
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f'{name} must be above 0, not {getattr(self, name)!r}')
-        for name, known in dict(architecture=_ARCHITECTURES, optimizer=_OPTIMIZERS, dtype=('bf16', 'fp32'), parallel=('ddp', 'fsdp')).items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        if not 0 <= self.warmup + self.decay <= 1: raise ValueError('warmup + decay must lie between 0 and 1')
-        for name in 'checkpointing compile'.split():
-            if not isinstance(getattr(self, name), bool): raise ValueError(f'{name} must be true or false, not {getattr(self, name)!r}')
-        if not isinstance(self.shard, int) or self.shard < 0: raise ValueError(f'shard must be a number of processes, or 0 for all of them, not {self.shard!r}')
-        try: re.compile(self.freeze)
-        except re.error as e: raise ValueError(f'freeze: {self.freeze!r} is no regular expression: {e}') from None
+    def __post_init__(self): _right(self)
 
+# %% ../nbs/06_pretrain.ipynb #ee0bd603
 _OPTIMIZERS = 'adamw', 'muon', 'adamw8bit'
+
+def _right(cfg):
+    "`ValueError` for a field that cannot work"
+    for name in 'width layers context batch micro steps lr embed_lr muon_lr clip log_every'.split():
+        if not (math.isfinite(getattr(cfg, name)) and getattr(cfg, name) > 0):
+            raise ValueError(f'{name} must be above 0, not {getattr(cfg, name)!r}')
+    for name, known in dict(architecture=_ARCHITECTURES, optimizer=_OPTIMIZERS, dtype=('bf16', 'fp32'), parallel=('ddp', 'fsdp')).items():
+        if getattr(cfg, name) not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(cfg, name)!r}")
+    if not 0 <= cfg.warmup + cfg.decay <= 1: raise ValueError('warmup + decay must lie between 0 and 1')
+    for name in 'checkpointing compile'.split():
+        if not isinstance(getattr(cfg, name), bool): raise ValueError(f'{name} must be true or false, not {getattr(cfg, name)!r}')
+    if not isinstance(cfg.shard, int) or cfg.shard < 0: raise ValueError(f'shard must be a number of processes, or 0 for all of them, not {cfg.shard!r}')
+    try: re.compile(cfg.freeze)
+    except re.error as e: raise ValueError(f'freeze: {cfg.freeze!r} is no regular expression: {e}') from None
 
 # %% ../nbs/06_pretrain.ipynb #77ac8121
 def _scale(cfg, step):
@@ -261,6 +266,7 @@ def _lay(t, like): # a whole tensor in the first process, None in the others
     dist.broadcast(t, 0)
     return t
 
+# %% ../nbs/06_pretrain.ipynb #ce889ac1
 def _differs(path, model, found):
     "What keeps the tensors of a model folder from becoming the weights of `model`, in words; None if nothing does."
     kind, here = _read_json(Path(path)/'config.json').get('model_type'), {n: list(p.shape) for n, p in model.named_parameters()}
@@ -280,6 +286,7 @@ def _load(path, model):
     with torch.no_grad():
         for n, p in model.named_parameters(): p.copy_(_lay(files[n].get_tensor(n) if files else None, p))
 
+# %% ../nbs/06_pretrain.ipynb #9bff0398
 def _restore(path, model, opts):
     "Load a checkpoint made by `_save` into `model` and `opts`; returns its state."
     _load(path, model)
@@ -485,6 +492,7 @@ _FREE = 'packed', 'tokenizer', 'out', 'log_every', 'save_every', 'micro', 'paral
 
 def _kept(out): return f'the last good checkpoint, {path.name}, is kept' if (path := _newest(out)) else 'no checkpoint was written yet'
 
+# %% ../nbs/06_pretrain.ipynb #b4db91d7
 def _say(cfg, step, loss, speed):
     "A line of the log."
     if _rank(): return

@@ -73,6 +73,7 @@ def _config(recipe, tok, row, out, seed):
     return TrainConfig(str(row), str(tok), str(out), recipe.width, recipe.layers, recipe.context, recipe.batch, seed=seed, architecture=recipe.architecture, options={k: v for k, v in recipe.more.items() if k not in names},
                        **dict(optimizer='muon', micro=recipe.batch) | {k: v for k, v in recipe.more.items() if k in names})
 
+# %% ../nbs/07f_recipes.ipynb #a8e00a15
 def bake(recipe, # a `Recipe`
          budget, # FLOPs of the training
          seed, corpus, # a corpus folder

@@ -293,8 +293,10 @@ def ratio_interval(top, bottom, # one number of each for every work
 def input(self:Run, path): # a file or folder that this run reads
     "Record the hash of an input in the manifest; returns the path."
     path = Path(path)
-    maker = Run(path.parent).id if (path.parent/'manifest.json').exists() else None
-    self._update(inputs={**self.manifest.get('inputs', {}), path.name: dict(sha256=_hash(path), run=maker)})
+    what = dict(sha256=_hash(path), run=Run(path.parent).id if (path.parent/'manifest.json').exists() else None)
+    known = self.manifest.get('inputs', {})
+    name = path.name if known.get(path.name, what) == what else f'{path.parent.name}/{path.name}' # another one of that name
+    self._update(inputs={**known, name: what})
     return path
 
 @patch

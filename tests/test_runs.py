@@ -98,6 +98,13 @@ def test_hash_sees_names_and_bytes_but_not_dates(tmp_path):
     with pytest.raises(FileNotFoundError, match='does not exist'): _hash(tmp_path/'none')
 
 
+def test_two_inputs_of_one_name_both_stay_in_the_manifest(tmp_path):
+    for where in 'ab': (tmp_path/where/'corpus').mkdir(parents=True); (tmp_path/where/'corpus'/'x').write_text(where)
+    run = Run(tmp_path/'run')
+    for where in 'aba': run.input(tmp_path/where/'corpus')
+    assert {k: v['sha256'] for k, v in run.manifest['inputs'].items()} == {'corpus': _hash(tmp_path/'a'/'corpus'), 'b/corpus': _hash(tmp_path/'b'/'corpus')}
+
+
 # ---- the runner
 
 def test_a_run_leaves_everything_a_sceptic_asks_for(notebook, tmp_path):

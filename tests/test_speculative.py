@@ -5,7 +5,7 @@ from scipy import stats
 from transformers.generation import utils
 from hyperlex_nb.core import CoreConfig, HyperCore
 from hyperlex_nb.model import baseline_config, build
-from hyperlex_nb.speculative import FIGURES, acceptance, break_even, same_distribution, speculate, speedup, tokens_per_call, _cells
+from hyperlex_nb.speculative import acceptance, break_even, same_distribution, speculate, speedup, _FIGURES, _cells
 from hyperlex_nb.tokenizer import train_tokenizer
 
 transformers.logging.set_verbosity_error()
@@ -115,7 +115,7 @@ def test_along_texts_counts_and_bits_are_as_expected(tok, words, draft):
     found = acceptance(words[0], words[1] if draft == 'model' else draft, tok, TEXTS*4, 3, 40)
     s = {k: v.sum() for k, v in found.sums.items()}
     assert max(map(abs, found.departures())) < 4 and found.departures()[2] == 0 <= s['kept'] <= s['tested'] <= s['drafted'] <= 3*s['calls'] and s['tokens'] == s['kept'] + s['calls']
-    for name in FIGURES:
+    for name in _FIGURES:
         value, low, high = found.of(name)
         assert low <= value + 1e-9 and value <= high + 1e-9 and name in repr(found)
 
@@ -151,7 +151,7 @@ def test_the_published_table():
 def test_tokens_a_call_by_simulation():
     rng = np.random.default_rng(0)
     kept = (rng.random((200_000, 5)) < .7).cumprod(1).sum(1) + 1
-    assert tokens_per_call(.7, 5) == pytest.approx(kept.mean(), abs=.02) and tokens_per_call(1, 5) == 6
+    assert speedup(.7, 5) == pytest.approx(kept.mean(), abs=.02) and speedup(1, 5) == 6
 
 
 @pytest.mark.parametrize('rate, gamma', [(.3, 1), (.6, 4), (.9, 9), (1., 3)])
