@@ -14,7 +14,7 @@ from torch import nn
 from transformers import MixtralConfig, MixtralForCausalLM
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 from .forms import FormTable, words
-from .model import Cost, architecture, baseline_config, build, cost, known
+from .model import Cost, architecture, baseline_config, build, cost, _sized
 from .tokenizer import encode
 
 # %% ../nbs/05e_experts.ipynb #0e9a5f9a
@@ -63,7 +63,7 @@ def expert_cost(config, # made by `expert_config`
 
 @architecture('experts')
 def _experts(sizes, tok, row):
-    config = expert_config(len(tok), sizes.width, sizes.layers, sizes.context, tok.eos_token_id, tok.pad_token_id, **known(sizes.options, expert_config))
+    config = _sized(expert_config, sizes, tok)
     return config, build_experts, expert_cost(config, sizes.context)
 
 # %% ../nbs/05e_experts.ipynb #64e9d902

@@ -75,15 +75,19 @@ def known(options, config): # a dict; the function or class that takes them
     if bad := sorted(set(options) - names): raise ValueError(f"options: {', '.join(bad)} unknown to {config.__name__}; it takes {', '.join(sorted(names)) or 'none'}")
     return options
 
+def _sized(make, sizes, tok): # a function of what `baseline_config` takes, and perhaps more
+    "The configuration that it makes of sizes and a tokenizer"
+    return make(len(tok), sizes.width, sizes.layers, sizes.context, tok.eos_token_id, tok.pad_token_id, **known(sizes.options, make))
+
 @architecture('llama')
 def _llama(sizes, tok, row):
-    config = baseline_config(len(tok), sizes.width, sizes.layers, sizes.context, tok.eos_token_id, tok.pad_token_id, **known(sizes.options, baseline_config))
+    config = _sized(baseline_config, sizes, tok)
     return config, build, cost(config, sizes.context)
 
 # %% ../nbs/05_model.ipynb #f16a5977
 @architecture('gpt2')
 def _gpt2(sizes, tok, row):
-    base = baseline_config(len(tok), sizes.width, sizes.layers, sizes.context, tok.eos_token_id, tok.pad_token_id, **known(sizes.options, baseline_config)) # its sizes, checked
+    base = _sized(baseline_config, sizes, tok) # its sizes, checked
     config = GPT2Config(vocab_size=base.vocab_size, n_positions=sizes.context, n_embd=sizes.width, n_layer=sizes.layers, n_head=base.num_attention_heads, resid_pdrop=0., embd_pdrop=0., attn_pdrop=0.,
                         bos_token_id=base.bos_token_id, eos_token_id=base.eos_token_id, pad_token_id=base.pad_token_id)
     def new(config, seed=0):

@@ -10,7 +10,7 @@ import torch
 from dataclasses import replace
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel
-from .model import architecture, baseline_config, build, cost, known
+from .model import architecture, baseline_config, build, cost, _sized
 from .core import _fold
 
 # %% ../nbs/05c_variants.ipynb #2f039d5b
@@ -106,5 +106,5 @@ def variant_cost(config, length): # a `VariantConfig`; tokens in a sequence
 
 @architecture('variant')
 def _variant(sizes, tok, row):
-    config = variant_config(len(tok), sizes.width, sizes.layers, sizes.context, tok.eos_token_id, tok.pad_token_id, **known(sizes.options, variant_config))
+    config = _sized(variant_config, sizes, tok)
     return config, build_variant, variant_cost(config, sizes.context)
