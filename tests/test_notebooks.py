@@ -88,6 +88,11 @@ def test_unclean(project, spoil):
     assert len(found(project, 'nbs/00_one.ipynb', 'not clean', 'nbdev_clean --fname nbs/00_one.ipynb')) == 1
 
 
+def test_a_progress_bar_is_no_output(project):
+    change(project/'nbs'/'00_one.ipynb', lambda nb: nb.metadata.update(widgets={'application/vnd.jupyter.widget-state+json': {}}))
+    assert len(found(project, 'nbs/00_one.ipynb', 'kept as a widget', 'disable_progress_bar')) == 1
+
+
 def test_raw_conflict(project):
     path = project/'nbs'/'00_one.ipynb'
     path.write_text(path.read_text().replace('   "source"', '<<<<<<< HEAD\n   "source"', 1) + '=======\n>>>>>>> other\n')

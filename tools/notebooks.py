@@ -81,6 +81,8 @@ def unclean(project, copy):
     for p in project.read:
         if p.read_bytes() != (copy/project.name(p)).read_bytes():
             yield f'{project.name(p)}: not clean (execution counts, or metadata); mend: nbdev_clean --fname {project.name(p)}'
+        if '"application/vnd.jupyter.widget-' in p.read_text(encoding='utf-8'):
+            yield f'{project.name(p)}: a progress bar is kept as a widget; mend: switch it off in a hidden cell (disable_progress_bar), run the chapter again'
 
 
 def kinds(project):
