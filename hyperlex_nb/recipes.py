@@ -26,7 +26,7 @@ class Recipe:
     vocab: int # tokens, those that a chunk tokenizer adds not counted
     width: int
     layers: int
-    context: int # tokens in a sequence
+    context: int # tokens in a sequence; of HyperCore, chunks
     batch: int # sequences in a step
     more: dict = field(default_factory=dict) # other fields of `TrainConfig`, or options of the architecture
     def __str__(self): return ' '.join([f'{self.architecture} {self.vocab} {self.width}x{self.layers} {self.context}x{self.batch}', *(f'{k}={v}' for k, v in self.more.items())])
