@@ -106,7 +106,7 @@ def _worth(*arms): # as the experiment `architecture` calls them
     for a, b in rows:
         said = ', '.join('{value:.2f} [{low:.2f}, {high:.2f}] times the {u}{more}'.format(**m, u=u, more='' if m['inside'] else ' *') for u in ('flops', 'seconds') if (m := found.get(f'multiplier/{u}/{a}/{b:.3g}')))
         bits = found[f'bpb/{a}/{b:.3g}']
-        print(f"{a}, {b:.3g} FLOP: {bits['value']:.4f} bits a byte with {bits['weights']/1e6:.2f} million weights ({bits['n']} seeds); a tuned Llama pays {said}")
+        print(f"{a}, {b:.3g} FLOP: {bits['value']:.4f} bits a byte with {bits['weights']/1e6:.2f} million weights ({bits['n']} seed{'s'*(bits['n'] > 1)}); a tuned Llama pays {said}")
     if any(not found[f'multiplier/flops/{a}/{b:.3g}']['inside'] for a, b in rows): print('* beyond the points of the Llama, by its curve')
 
 # %% ../nbs/05_model.ipynb #7c7d2e68
